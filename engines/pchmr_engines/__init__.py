@@ -1,0 +1,1 @@
+"""What an exported engine is on disk, and how one runs."""

@@ -1,0 +1,1 @@
+"""Checkpoints to ONNX, to engines, to a verified bundle."""

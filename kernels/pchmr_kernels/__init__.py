@@ -1,0 +1,1 @@
+"""The calibration arithmetic and the skeletons it works on."""

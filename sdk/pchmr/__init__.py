@@ -1,0 +1,1 @@
+"""From camera frame to pose-calibrated 3D body mesh."""

@@ -1,0 +1,1 @@
+"""Training-side PyTorch: networks, body, calibration module, data."""
