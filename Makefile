@@ -1,0 +1,45 @@
+# make demo: the main job on a fresh machine.  make test: the tests.  make check: format, lint, types, rooms.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+SOURCES := setup.py pyproject.toml $(wildcard kernels/pchmr_kernels/native/*)
+
+.PHONY: demo test test-all check format bench clean
+
+demo: $(VENV)/.runtime
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-all: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest --quiet tests/test_rooms.py
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/blend.py
+	$(BIN)/python benchmarks/pipeline.py
+
+clean:
+	rm -rf $(VENV) build dist out
+
+# The stamps are written last: an interrupted install is simply run again.
+$(VENV)/.runtime: $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --editable '.[cpu,openvino,open]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime
+	$(PIP) torch==2.13.0
+	$(PIP) --editable '.[cpu,openvino,open,export,train,dev]'
+	touch $@
