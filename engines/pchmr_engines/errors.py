@@ -19,6 +19,10 @@ class BundleError(PchmrError):
     """A bundle is not what its manifest says, or not what this version reads."""
 
 
+class EngineError(PchmrError):
+    """An engine cannot be made or run as asked on this machine; nothing else is run instead."""
+
+
 class AssetError(PchmrError):
     """A pinned file could not be fetched or is not the file that was pinned."""
 

@@ -1,0 +1,106 @@
+"""ONNX Runtime on the CPU: one session a thread count, outputs bound to fixed NumPy buffers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ..engine import TensorSpec
+from ..errors import EngineError, MissingDependency
+from ..host import installed_versions
+from . import BACKENDS
+from .cpu import CpuContext, CpuEngine, caps_from_specs, spec_from_graph
+
+DTYPES = {"float": "float32", "double": "float64"}  # tensor(...) names that are not NumPy's
+
+
+def import_onnxruntime() -> ModuleType:
+    """The package. Raises: MissingDependency; EngineError when two of its builds are installed."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingDependency("onnxruntime", "cpu", "the backend onnxruntime") from error
+    installed = installed_versions(BACKENDS["onnxruntime"].packages)
+    if len(installed) > 1:
+        raise EngineError(
+            f"{' and '.join(installed)} are installed together, but they overwrite each other's "
+            f"files: run  pip uninstall -y {' '.join(installed)}  and install only one of them"
+        )
+    return onnxruntime
+
+
+class OnnxRuntimeEngine(CpuEngine):
+    """An ONNX file in ONNX Runtime, in the graph's own precision; waiting threads sleep."""
+
+    backend = "onnxruntime"
+
+    def __init__(
+        self, path: Path, threads: int | None = None, precision: str = "fp32", cache: bool = True
+    ) -> None:
+        super().__init__(precision, threads)
+        if precision != "fp32":
+            raise EngineError(
+                f"onnxruntime cannot lower a graph to {precision}: "
+                "use precision='fp32', or backend='openvino' on a CPU that has bf16"
+            )
+        self.version = import_onnxruntime().__version__
+        self._path = path
+        self._sessions: dict[int, Any] = {}
+        session = self._session(self.threads)
+        self.inputs = {s.name: s for s in map(self._spec, session.get_inputs())}
+        self.outputs = {s.name: s for s in map(self._spec, session.get_outputs())}
+        self.caps = caps_from_specs(self.inputs)
+
+    def _spec(self, node: Any) -> TensorSpec:
+        dtype = node.type.removeprefix("tensor(").removesuffix(")")
+        return spec_from_graph(
+            node.name, tuple(node.shape), DTYPES.get(dtype, dtype), self._path.name
+        )
+
+    def _session(self, threads: int) -> Any:
+        if threads not in self._sessions:
+            ort = import_onnxruntime()
+            options = ort.SessionOptions()
+            options.intra_op_num_threads = threads
+            options.inter_op_num_threads = 1
+            options.log_severity_level = 3
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            try:
+                self._sessions[threads] = ort.InferenceSession(
+                    str(self._path), options, providers=["CPUExecutionProvider"]
+                )
+            except Exception as error:  # the binding's own classes, which share no base
+                raise EngineError(
+                    f"ONNX Runtime {ort.__version__} cannot load {self._path}: "
+                    f"{str(error).splitlines()[0]}"
+                ) from error
+        return self._sessions[threads]
+
+    def _context(self, batch: int, threads: int) -> CpuContext:
+        return OnnxRuntimeContext(self, self._session(threads), batch)
+
+
+class OnnxRuntimeContext(CpuContext):
+    """An I/O binding of one session to the context's buffers."""
+
+    def __init__(self, engine: OnnxRuntimeEngine, session: Any, batch: int) -> None:
+        super().__init__(engine.inputs, engine.outputs, batch)
+        self._session = session
+        self._binding: Any = None
+
+    def _attach(self) -> None:
+        ort = import_onnxruntime()
+        self._binding = self._session.io_binding()
+        for name, buffer in self.buffers.items():
+            value = ort.OrtValue.ortvalue_from_numpy(buffer)  # aliases CPU memory
+            if name in self._outputs:
+                self._binding.bind_ortvalue_output(name, value)
+            else:
+                self._binding.bind_ortvalue_input(name, value)
+
+    def _run(self) -> None:
+        self._session.run_with_iobinding(self._binding)
+
+    def _detach(self) -> None:
+        self._binding = self._session = None

@@ -1,0 +1,110 @@
+"""OpenVINO on the CPU: one compiled model a batch and thread count, cached on disk."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ..engine import TensorSpec
+from ..errors import EngineError, MissingDependency
+from ..host import cache_folder
+from .cpu import CpuContext, CpuEngine, caps_from_specs, spec_from_graph
+
+PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+
+
+@cache
+def openvino_core() -> Any:
+    """The process's one `openvino.Core`. Raises: MissingDependency."""
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingDependency("openvino", "openvino", "the backend openvino") from error
+    return openvino.Core()
+
+
+def has_bf16() -> bool:
+    """Whether this CPU computes in bfloat16 by itself."""
+    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+class OpenVinoEngine(CpuEngine):
+    """An ONNX file in OpenVINO, in float32 unless bf16 is asked for and the CPU has it."""
+
+    backend = "openvino"
+
+    def __init__(
+        self, path: Path, threads: int | None = None, precision: str = "fp32", cache: bool = True
+    ) -> None:
+        super().__init__(precision, threads)
+        core = openvino_core()
+        if precision not in PRECISIONS:
+            raise EngineError(f"precision {precision!r}; expected one of {sorted(PRECISIONS)}")
+        if precision == "bf16" and not has_bf16():
+            raise EngineError("this CPU has no bf16 instructions: use precision='fp32'")
+        import openvino
+
+        self.version = openvino.__version__
+        self._path, self._cache = path, cache
+        self._compiled: dict[tuple[int, int], Any] = {}
+        try:
+            self._model = core.read_model(path)
+        except RuntimeError as error:
+            raise self._failure("read", error) from error
+        self.inputs = {s.name: s for s in map(self._spec, self._model.inputs)}
+        self.outputs = {s.name: s for s in map(self._spec, self._model.outputs)}
+        self.caps = caps_from_specs(self.inputs)
+
+    def _spec(self, port: Any) -> TensorSpec:
+        shape = tuple(None if d.is_dynamic else d.get_length() for d in port.get_partial_shape())
+        dtype = str(port.get_element_type().to_dtype())
+        return spec_from_graph(port.get_any_name(), shape, dtype, self._path.name)
+
+    def _failure(self, action: str, error: RuntimeError) -> EngineError:
+        reason = [line for line in str(error).splitlines() if line.strip()][-1]
+        return EngineError(f"OpenVINO {self.version} cannot {action} {self._path}: {reason}")
+
+    def _compile(self, batch: int, threads: int) -> Any:
+        if (batch, threads) not in self._compiled:
+            config = {
+                "PERFORMANCE_HINT": "LATENCY",
+                "INFERENCE_NUM_THREADS": threads,
+                "INFERENCE_PRECISION_HINT": PRECISIONS[self.precision],
+                # Pinning puts every one-thread model on the same core: two branches at once
+                # then take twice the time each.
+                "ENABLE_CPU_PINNING": False,
+            }
+            if self._cache:
+                config["CACHE_DIR"] = str(cache_folder("openvino"))
+            model = self._model.clone()
+            model.reshape({n: list(s.sized(batch)) for n, s in self.inputs.items()})
+            try:
+                compiled = openvino_core().compile_model(model, "CPU", config)
+            except RuntimeError as error:
+                raise self._failure("compile", error) from error
+            self._compiled[batch, threads] = compiled
+        return self._compiled[batch, threads]
+
+    def _context(self, batch: int, threads: int) -> CpuContext:
+        return OpenVinoContext(self, self._compile(batch, threads), batch)
+
+
+class OpenVinoContext(CpuContext):
+    """An infer request whose tensors share the context's buffers."""
+
+    def __init__(self, engine: OpenVinoEngine, compiled: Any, batch: int) -> None:
+        super().__init__(engine.inputs, engine.outputs, batch)
+        self._request = compiled.create_infer_request()
+
+    def _attach(self) -> None:
+        import openvino
+
+        for name, buffer in self.buffers.items():
+            self._request.set_tensor(name, openvino.Tensor(buffer, shared_memory=True))
+
+    def _run(self) -> None:
+        self._request.infer(share_outputs=True)  # without it every output is copied
+
+    def _detach(self) -> None:
+        self._request = None
