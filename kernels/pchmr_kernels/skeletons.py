@@ -2,8 +2,8 @@
 
 Names are harmonised (`left_hip`, never `LHip` or `L_Hip`; left and right are the person's), but the
 same name means the same anatomical point only inside one `family`: a hip of SMPL and a hip of
-Human3.6M lie 42 mm apart. Two orders are easily taken for one another: `h36m17` starts with the right
-leg, `spin_h36m17` (the rows of SPIN's and VIBE's J_regressor_h36m) with the left.
+Human3.6M lie 42 mm apart. Two orders are easily taken for one another: `h36m17` starts with the
+right leg, `spin_h36m17` (the rows of SPIN's and VIBE's J_regressor_h36m) with the left.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _BODY_AXES = (
 
 @dataclass(frozen=True)
 class Skeleton:
-    """A joint set. `parents[root]` is -1; `flip` holds the (left, right) pairs that a mirror swaps."""
+    """A joint set. `parents[root]` is -1; `flip` holds the (left, right) pairs a mirror swaps."""
 
     name: str
     joints: tuple[str, ...]
@@ -40,7 +40,7 @@ class Skeleton:
 
     @cached_property
     def bones(self) -> npt.NDArray[np.int32]:
-        """(K, 2) int32: (parent, child) for every joint but the root, in the order of the children."""
+        """(K, 2) int32: (parent, child) of every joint but the root, in the children's order."""
         pairs = [(parent, child) for child, parent in enumerate(self.parents) if parent >= 0]
         bones = np.array(pairs, np.int32)
         bones.flags.writeable = False
@@ -48,7 +48,7 @@ class Skeleton:
 
     @cached_property
     def torso(self) -> tuple[int, ...]:
-        """The joints of the rigid torso fit: pelvis, hips, spine, shoulders, as far as they exist."""
+        """Joints of the rigid torso fit: pelvis, hips, spine, shoulders, as far as they exist."""
         return tuple(i for i, joint in enumerate(self.joints) if joint in _TORSO)
 
     @cached_property
@@ -95,8 +95,9 @@ _LSP12 = (
     "right_wrist right_elbow right_shoulder left_shoulder left_elbow left_wrist"
 )
 _COCO17 = (
-    "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow "
-    "left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle"
+    "nose left_eye right_eye left_ear right_ear "
+    "left_shoulder right_shoulder left_elbow right_elbow left_wrist right_wrist "
+    "left_hip right_hip left_knee right_knee left_ankle right_ankle"
 )
 _BLAZEPOSE33 = (
     "nose left_eye_inner left_eye left_eye_outer right_eye_inner right_eye right_eye_outer "
@@ -107,14 +108,18 @@ _BLAZEPOSE33 = (
 )
 _LSP14_PARENTS = (1, 2, 12, 12, 3, 4, 7, 8, 12, 12, 9, 10, -1, 12)
 
+_BLAZEPOSE_FACE = (0, 1, 2, 0, 4, 5, 3, 6, 0, 0)
+_BLAZEPOSE_ARMS = (11, 12, 13, 14, 15, 16, 15, 16, 15, 16)
+_BLAZEPOSE_LEGS = (23, 24, 25, 26, 27, 28, 27, 28)
+
 _ALL = (
     _skeleton(
         "smpl24",
         "smpl",
         (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21),
-        "pelvis left_hip right_hip spine1 left_knee right_knee spine2 left_ankle right_ankle spine3",
-        "left_foot right_foot neck left_collar right_collar head left_shoulder right_shoulder",
-        "left_elbow right_elbow left_wrist right_wrist left_hand right_hand",
+        "pelvis left_hip right_hip spine1 left_knee right_knee spine2 left_ankle right_ankle",
+        "spine3 left_foot right_foot neck left_collar right_collar head",
+        "left_shoulder right_shoulder left_elbow right_elbow left_wrist right_wrist left_hand right_hand",
     ),
     # VideoPose3D, Pose2Mesh: right leg first; `nose` is Neck/Nose, `head` the top of the head.
     _skeleton(
@@ -230,15 +235,13 @@ _ALL = (
     _skeleton(
         "blazepose33",
         "blazepose",
-        (11, 0, 1, 2, 0, 4, 5, 3, 6, 0, 0, 23, 24, 11, 12, 13, 14)
-        + (15, 16, 15, 16, 15, 16, -1, 23, 23, 24, 25, 26, 27, 28, 27, 28),
+        (11, *_BLAZEPOSE_FACE, 23, 24, *_BLAZEPOSE_ARMS, -1, 23, *_BLAZEPOSE_LEGS),
         _BLAZEPOSE33,
     ),
     _skeleton(
         "blazepose35",
         "blazepose",
-        (34, 0, 1, 2, 0, 4, 5, 3, 6, 0, 0, 34, 34, 11, 12, 13, 14)
-        + (15, 16, 15, 16, 15, 16, 33, 33, 23, 24, 25, 26, 27, 28, 27, 28, -1, 33),
+        (34, *_BLAZEPOSE_FACE, 34, 34, *_BLAZEPOSE_ARMS, 33, 33, *_BLAZEPOSE_LEGS, -1, 33),
         _BLAZEPOSE33,
         "pelvis neck",
     ),
