@@ -1,0 +1,73 @@
+import json
+
+import numpy as np
+import pytest
+
+from pchmr.camera import Camera
+from pchmr_engines.errors import InputError
+
+LENS = (-0.25, 0.08, 0.001, -0.002, 0.01)
+
+
+def test_project_hand_computed() -> None:
+    camera = Camera(1000, 500, 320, 240)
+    points = np.array([[0.0, 0.0, 2.0], [1.0, 0.5, 4.0]])
+    np.testing.assert_allclose(camera.project(points), [[320, 240], [570, 302.5]])
+    assert camera.project(points.astype(np.float32)).dtype == np.float32
+    assert camera.project(np.zeros((0, 7, 3))).shape == (0, 7, 2)
+
+
+def test_default_focal_is_the_diagonal() -> None:
+    assert Camera.from_size(300, 400) == Camera(500.0, 500.0, 150.0, 200.0)
+
+
+def test_a_point_behind_stays_finite() -> None:
+    assert np.isfinite(Camera.from_size(10, 10).project(np.array([[0.1, 0.1, -1.0]]))).all()
+
+
+def test_distortion_by_the_formula_and_back() -> None:
+    """OpenCV's documented model, written out for one point."""
+    camera = Camera(800, 820, 320, 240, LENS)
+    x, y = 0.2, -0.1
+    k1, k2, p1, p2, k3 = LENS
+    r2 = x * x + y * y
+    radial = 1 + k1 * r2 + k2 * r2**2 + k3 * r2**3
+    expected = [
+        800 * (x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x)) + 320,
+        820 * (y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y) + 240,
+    ]
+    point = np.array([[[x * 3, y * 3, 3.0]]])
+    np.testing.assert_allclose(camera.project(point)[0, 0], expected, atol=1e-9)
+    straight = Camera(800, 820, 320, 240).project(point)
+    # cv2.undistortPoints iterates to a hundredth of a pixel by default.
+    np.testing.assert_allclose(camera.undistort(camera.project(point)), straight, atol=0.02)
+
+
+def test_scaled_keeps_pixel_centres() -> None:
+    """The centre of a 2x2 block of pixels is the centre of the pixel they become."""
+    camera = Camera(1000, 1000, 320, 240)
+    point = np.array([0.3, 0.2, 2.0])
+    np.testing.assert_allclose(
+        camera.scaled(0.5).project(point) + 0.5, (camera.project(point) + 0.5) * 0.5
+    )
+
+
+def test_from_json(tmp_path) -> None:
+    path = tmp_path / "camera.json"
+    path.write_text(json.dumps({"fx": 1, "fy": 2, "cx": 3, "cy": 4, "distortion": [0, 0, 0, 1]}))
+    assert Camera.from_json(path) == Camera(1.0, 2.0, 3.0, 4.0, (0.0, 0.0, 0.0, 1.0))
+    for text in ("{", "[1]", '{"fx": 1}', '{"fx": 1, "fy": "wide", "cx": 3, "cy": 4}'):
+        path.write_text(text)
+        with pytest.raises(InputError, match="expected JSON with fx, fy, cx, cy"):
+            Camera.from_json(path)
+
+
+@pytest.mark.parametrize("numbers", [(0, 1, 1, 1), (1, -1, 1, 1), (1, 1, float("nan"), 1)])
+def test_impossible_intrinsics_are_refused(numbers) -> None:
+    with pytest.raises(InputError, match="focal lengths above 0"):
+        Camera(*numbers)
+
+
+def test_wrong_number_of_coefficients_is_refused() -> None:
+    with pytest.raises(InputError, match="3 distortion coefficients"):
+        Camera(1, 1, 0, 0, (0.1, 0.2, 0.3))
