@@ -61,10 +61,10 @@ class Skeleton:
         return tuple((self.index(tip), self.index(tail)) for tip, tail in pairs)
 
     def index(self, joint: str) -> int:
-        """The index of `joint`. Raises: KeyError that names the joints there are."""
+        """The index of `joint`. Raises: ValueError that names the joints there are."""
         if joint not in self.joints:
             known = ", ".join(self.joints)
-            raise KeyError(f"{self.name} has no joint {joint!r}; its joints are {known}")
+            raise ValueError(f"{self.name} has no joint {joint!r}; its joints are {known}")
         return self.joints.index(joint)
 
     def __len__(self) -> int:
@@ -72,9 +72,9 @@ class Skeleton:
 
 
 def get_skeleton(name: str) -> Skeleton:
-    """The skeleton called `name`. Raises: KeyError that names the skeletons there are."""
+    """The skeleton called `name`. Raises: ValueError that names the skeletons there are."""
     if name not in SKELETONS:
-        raise KeyError(f"no skeleton is called {name!r}; known: {', '.join(SKELETONS)}")
+        raise ValueError(f"no skeleton is called {name!r}; known: {', '.join(SKELETONS)}")
     return SKELETONS[name]
 
 
