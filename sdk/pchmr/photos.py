@@ -1,0 +1,116 @@
+"""Photos of any format and depth as BGR uint8, and photos written whole or not at all."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pchmr_engines.errors import InputError
+
+Image = npt.NDArray[np.uint8]
+
+MAX_PIXELS = 1 << 26
+"""Larger photos are shrunk to this many pixels (8192 x 8192, 200 MB as BGR)."""
+
+_JPEG = b"\xff\xd8"
+
+
+def is_photo(path: Path) -> bool:
+    """True if the content (not the name) is a still image that OpenCV decodes."""
+    with path.open("rb") as file:
+        if file.read(4) == b"GIF8":  # mostly an animation: read as a video
+            return False
+    return cv2.haveImageReader(str(path))
+
+
+def read_photo(path: Path) -> tuple[Image, list[str]]:
+    """Read a photo, upright by its EXIF orientation, and say what had to be converted.
+
+    Grey becomes BGR, 16-bit and floating point become 8-bit, alpha is laid over white, CMYK
+    becomes BGR, and a photo above `MAX_PIXELS` is shrunk.
+
+    Returns:
+        image: (H, W, 3) uint8, BGR; notes: one short phrase a conversion, empty if none.
+    Raises:
+        InputError: the file cannot be read, is empty, or is no photo.
+    """
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}; expected a readable photo") from error
+    if not data.size:
+        raise InputError(f"{path} is empty (0 bytes); expected a photo: copy the file again")
+    # Only IMREAD_COLOR turns a JPEG upright and undoes CMYK; only IMREAD_UNCHANGED keeps alpha.
+    jpeg = data[:2].tobytes() == _JPEG
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR if jpeg else cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise InputError(
+            f"{path} cannot be decoded ({error.err}); expected at most 2^30 pixels: shrink it first"
+        ) from error
+    if image is None:
+        raise InputError(
+            f"{path} begins with {data[:8].tobytes()!r}, which is no photo that OpenCV reads "
+            "(JPEG, PNG, WebP, TIFF, BMP, AVIF, ...), or is cut short: convert it to JPEG or PNG"
+        )
+    return _to_bgr8(np.asarray(image))
+
+
+def _to_bgr8(image: npt.NDArray[Any]) -> tuple[Image, list[str]]:
+    notes = []
+    height, width = image.shape[:2]
+    if height * width > MAX_PIXELS:
+        scale = (MAX_PIXELS / (height * width)) ** 0.5
+        small = (max(1, int(width * scale)), max(1, int(height * scale)))
+        image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
+        notes.append(f"{width}x{height} shrunk to {small[0]}x{small[1]}")
+    if image.dtype != np.uint8:
+        notes.append(f"{image.dtype} reduced to 8 bit")
+        image = _to_8bit(image)
+    if image.ndim == 2:
+        image = image[..., None]
+    channels = image.shape[2]
+    if channels in (2, 4):
+        notes.append("alpha laid over white")
+        alpha = image[..., -1:].astype(np.uint16)
+        color = image[..., :-1].astype(np.uint16)
+        image = ((color * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    if image.shape[2] == 1:
+        notes.append("grey read as colour")
+        image = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_GRAY2BGR)
+    return np.ascontiguousarray(image[..., :3], np.uint8), notes
+
+
+def _to_8bit(image: npt.NDArray[Any]) -> Image:
+    """Scale to 0..255: by the depth of integers (12-bit data is often stored in 16), by 1 or the
+    largest value of floats."""
+    values = np.nan_to_num(image.astype(np.float32), posinf=0.0, neginf=0.0)
+    top = float(values.max(initial=0.0))
+    if np.issubdtype(image.dtype, np.integer):
+        full = 4095.0 if 255 < top <= 4095 else float(np.iinfo(image.dtype).max)
+    else:
+        full = max(1.0, top)
+    return np.clip(values * (255.0 / full) + 0.5, 0, 255).astype(np.uint8)
+
+
+def write_photo(path: Path | str, image: Image) -> Path:
+    """Write a BGR image in the format its suffix names; a reader never sees half a file.
+
+    Raises:
+        InputError: the suffix names no format that can be written.
+    """
+    path = Path(path)
+    if not cv2.haveImageWriter(path.name):
+        raise InputError(f"cannot write {path.name!r}: name it .jpg, .png, .webp, .tif or .bmp")
+    options = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix.lower() in (".jpg", ".jpeg") else []
+    done, data = cv2.imencode(path.suffix, image, options)
+    if not done:
+        raise InputError(f"{path.suffix} cannot hold {image.shape} {image.dtype}: name it .png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    data.tofile(part)
+    os.replace(part, path)
+    return path

@@ -1,0 +1,498 @@
+"""Every kind of input, sound and damaged, and the written video read back."""
+
+import struct
+import threading
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from pchmr.media import VideoWriter, open_source, read_photo, write_photo
+from pchmr.readers import Frame, Reader
+from pchmr.sources import Source
+from pchmr_engines.errors import InputError, PchmrError
+
+SIZE = (64, 48)
+RED, GREEN, BLUE, WHITE = (0, 0, 255), (0, 255, 0), (255, 0, 0), (255, 255, 255)
+
+
+def quadrants(width: int = SIZE[0], height: int = SIZE[1]) -> np.ndarray:
+    """Red | green over blue | white: a turned, mirrored or recoloured copy differs."""
+    image = np.empty((height, width, 3), np.uint8)
+    for y, row in enumerate([(RED, GREEN), (BLUE, WHITE)]):
+        for x, color in enumerate(row):
+            image[y * height // 2 :, x * width // 2 :] = color
+    return image
+
+
+def corners(image: np.ndarray) -> np.ndarray:
+    """The middle pixel of each quadrant, (4, 3)."""
+    height, width = image.shape[:2]
+    rows, columns = np.array([0.25, 0.75]) * height, np.array([0.25, 0.75]) * width
+    return image[rows.astype(int)][:, columns.astype(int)].reshape(4, 3).astype(int)
+
+
+def make_video(path: Path, frames: int = 12, ticks=None, movflags: str = "", **options) -> Path:
+    """H.264 with a key frame every 4; `ticks` are presentation times in 1/1000 s."""
+    noise = np.random.default_rng(0)
+    with av.open(str(path), "w", options={"movflags": movflags} if movflags else {}) as container:
+        stream = container.add_stream("libx264", rate=25, options={"g": "4", "bf": "0", **options})
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for index in range(frames):
+            image = quadrants()
+            image[16:32, 24:40] = noise.integers(0, 256, (16, 16, 3))  # no two frames alike
+            frame = av.VideoFrame.from_ndarray(image, format="bgr24")
+            frame.pts, frame.time_base = (
+                (ticks or range(0, 40 * frames, 40))[index],
+                Fraction(1, 1000),
+            )
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    return make_video(tmp_path / "walk.mp4")
+
+
+# Photos
+
+
+def test_photo(tmp_path: Path) -> None:
+    path = write_photo(tmp_path / "a.png", quadrants())
+    with open_source(path) as source:
+        (frame,) = source
+    assert (source.kind, source.size, source.count, source.warnings) == ("photo", SIZE, 1, [])
+    assert (frame.index, frame.t_ns, frame.path) == (0, 0, path)
+    np.testing.assert_array_equal(frame.image, quadrants())
+
+
+@pytest.mark.parametrize(
+    ("pixels", "expected", "note"),
+    [
+        (np.full((4, 6), 70, np.uint8), 70, "grey"),
+        (np.full((4, 6), 65535, np.uint16), 255, "uint16 reduced"),
+        (np.full((4, 6, 3), 32768, np.uint16), 128, "uint16 reduced"),
+        (np.full((4, 6), 4095, np.uint16), 255, "uint16 reduced"),  # 12 bits stored in 16
+        (np.full((4, 6, 4), (0, 0, 0, 0), np.uint8), 255, "alpha"),
+        (np.full((4, 6, 4), (100, 100, 100, 51), np.uint8), 224, "alpha"),  # 0.2*100 + 0.8*255
+        (np.full((4, 6, 4), (0, 0, 0, 65535), np.uint16), 0, "alpha"),
+    ],
+)
+def test_photo_depths_and_channels(tmp_path: Path, pixels, expected: int, note: str) -> None:
+    path = tmp_path / "odd.png"
+    assert cv2.imwrite(str(path), pixels)
+    image, notes = read_photo(path)
+    assert image.shape == (4, 6, 3)
+    assert image.dtype == np.uint8
+    assert set(np.unique(image)) == {expected}
+    assert any(note in line for line in notes)
+
+
+def test_photo_in_floating_point(tmp_path: Path) -> None:
+    path = tmp_path / "float.tif"
+    assert cv2.imwrite(str(path), np.array([[0.0, 0.5, 1.0, np.nan]], np.float32))
+    np.testing.assert_array_equal(read_photo(path)[0][0, :, 0], [0, 128, 255, 0])
+
+
+def test_photo_turned_by_exif(tmp_path: Path) -> None:
+    """Orientation 6: stored lying on its left side, to be shown turned clockwise."""
+    _, jpeg = cv2.imencode(".jpg", cv2.rotate(quadrants(), cv2.ROTATE_90_COUNTERCLOCKWISE))
+    tiff = b"MM\0*\0\0\0\x08" + struct.pack(">HHHIHHI", 1, 0x0112, 3, 1, 6, 0, 0)
+    exif = b"\xff\xe1" + struct.pack(">H", len(tiff) + 8) + b"Exif\0\0" + tiff
+    path = tmp_path / "phone.jpg"
+    path.write_bytes(jpeg[:2].tobytes() + exif + jpeg[2:].tobytes())
+    image, _ = read_photo(path)
+    assert image.shape[:2] == SIZE[::-1]
+    np.testing.assert_allclose(corners(image), [RED, GREEN, BLUE, WHITE], atol=12)
+
+
+def test_huge_photo_is_shrunk_and_flagged(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("pchmr.photos.MAX_PIXELS", 1000)
+    image, notes = read_photo(write_photo(tmp_path / "huge.png", quadrants(640, 480)))
+    assert image.shape == (27, 36, 3)
+    assert "640x480 shrunk to 36x27" in notes
+    np.testing.assert_allclose(corners(image), [RED, GREEN, BLUE, WHITE])
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".tif"])
+def test_photo_out_in_its_own_format(tmp_path: Path, suffix: str) -> None:
+    path = write_photo(tmp_path / "new" / f"a{suffix}", quadrants())
+    assert [file.name for file in path.parent.iterdir()] == [f"a{suffix}"]
+    np.testing.assert_allclose(corners(read_photo(path)[0]), [RED, GREEN, BLUE, WHITE], atol=12)
+
+
+def test_photo_out_in_no_format(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"'a\.mp4': name it \.jpg, \.png"):
+        write_photo(tmp_path / "a.mp4", quadrants())
+
+
+# Folders
+
+
+def test_folder_in_natural_order_skipping_the_unreadable(tmp_path: Path) -> None:
+    for number in (10, 2, 1):
+        write_photo(tmp_path / f"frame{number}.png", np.full((4, 6, 3), number, np.uint8))
+    (tmp_path / "frame3.jpg").write_bytes(b"not a photo")
+    (tmp_path / "frame4.png").write_bytes(b"")
+    (tmp_path / "notes.txt").write_text("no photo either")
+    with open_source(tmp_path, fps=10) as source:
+        frames = list(source)
+    assert [int(frame.image[0, 0, 0]) for frame in frames] == [1, 2, 10]
+    assert [(frame.index, frame.t_ns) for frame in frames] == [(0, 0), (1, 10**8), (2, 2 * 10**8)]
+    assert (source.kind, source.count, source.skipped) == ("folder", 5, 2)
+    assert "frame3.jpg begins with b'not a ph'" in source.warnings[0]
+    assert "frame4.png is empty" in source.warnings[1]
+
+
+def test_folder_of_nothing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no photo"):
+        open_source(tmp_path)
+    (tmp_path / "a.jpg").write_bytes(b"broken")
+    with pytest.raises(InputError, match=r"none of the 1 photos can be read: skipped .*a\.jpg"):
+        open_source(tmp_path)
+
+
+# Videos
+
+
+def test_video(video: Path) -> None:
+    with open_source(str(video)) as source:
+        frames = list(source)
+    assert (source.kind, source.fps, source.size, source.count) == ("video", 25.0, SIZE, 12)
+    assert (source.warnings, source.skipped, source.dropped) == ([], 0, 0)
+    assert [frame.index for frame in frames] == list(range(12))
+    assert [frame.t_ns for frame in frames] == [index * 40_000_000 for index in range(12)]
+    assert frames[0].image.dtype == np.uint8
+    np.testing.assert_allclose(corners(frames[-1].image), [RED, GREEN, BLUE, WHITE], atol=12)
+
+
+@pytest.mark.parametrize("range_name", ["tv", "pc"])
+def test_video_colours_by_its_own_range(tmp_path: Path, range_name: str) -> None:
+    """Mid grey stays mid grey whether the file says limited or full range."""
+    path = tmp_path / "grey.mp4"
+    full = range_name == "pc"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "1"})
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        stream.codec_context.color_range = 2 if full else 1
+        planes = np.full((SIZE[1] * 3 // 2, SIZE[0]), 128, np.uint8)
+        planes[: SIZE[1]] = 60
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
+        container.mux(stream.encode(None))
+    with open_source(path) as source:
+        (frame,) = source
+    expected = 60 if full else (60 - 16) * 255 / 219
+    np.testing.assert_allclose(frame.image.mean(), expected, atol=1.5)
+
+
+def test_video_of_variable_rate_keeps_its_times(tmp_path: Path) -> None:
+    ticks = [500, 540, 700, 710, 1200]
+    path = make_video(tmp_path / "vfr.mkv", 5, ticks)
+    with open_source(path) as source:
+        assert [frame.t_ns // 10**6 for frame in source] == [0, 40, 200, 210, 700]
+
+
+def test_video_turned_by_its_metadata(video: Path) -> None:
+    """The phone's way of saying "show this turned a quarter clockwise"."""
+    data = bytearray(video.read_bytes())
+    matrix = data.index(b"tkhd") + 4 + 40  # version 0: flags, times, ids, layer, volume first
+    one = 1 << 16
+    data[matrix : matrix + 36] = struct.pack(
+        ">9i", 0, one, 0, -one, 0, 0, SIZE[1] * one, 0, 1 << 30
+    )
+    video.write_bytes(data)
+    with open_source(video) as source:
+        frame = next(source)
+    assert source.size == SIZE[::-1]
+    assert frame.image.shape == (SIZE[0], SIZE[1], 3)
+    np.testing.assert_allclose(corners(frame.image), [BLUE, RED, WHITE, GREEN], atol=12)
+
+
+def test_video_cut_short_yields_what_decodes(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "cut.mp4", movflags="faststart")
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) - (len(data) - data.index(b"mdat")) // 2])
+    with open_source(path) as source:
+        frames = list(source)
+    assert 1 <= len(frames) < 12
+    assert source.count == 12
+    assert any("cut short or damaged" in line for line in source.warnings)
+
+
+def test_video_damaged_in_the_middle_keeps_the_rest(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "hit.mp4", movflags="faststart")
+    data = bytearray(path.read_bytes())
+    start = data.index(b"mdat") + (len(data) - data.index(b"mdat")) // 3
+    data[start : start + 200] = b"\xff" * 200
+    path.write_bytes(data)
+    with open_source(path) as source:
+        frames = list(source)
+    assert len(frames) >= 4
+    assert source.warnings
+
+
+def test_video_cut_before_its_index(video: Path) -> None:
+    data = video.read_bytes()
+    video.write_bytes(data[: data.index(b"moov")])
+    with pytest.raises(InputError, match=r"no index \(moov\) .* cut short"):
+        open_source(video)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"is empty \(0 bytes\); expected"),
+        (b"<!DOCTYPE html>\n<html>", "text that begins with '<!DOCTYPE html>'; expected a photo"),
+        (b"\0\1\2\3" * 100, "convert it to MP4|holds no index"),
+    ],
+)
+def test_files_that_are_no_video(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "walk.mp4"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        open_source(path)
+
+
+def test_file_without_pictures(tmp_path: Path) -> None:
+    path = tmp_path / "sound.wav"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), layout="mono")
+        sound.rate = 8000
+        container.mux(stream.encode(sound))
+    with pytest.raises(InputError, match="no video stream"):
+        open_source(path)
+
+
+def test_missing_inputs(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file; expected a photo, video, folder"):
+        open_source(tmp_path / "none.mp4")
+    with pytest.raises(InputError, match="camera 97 gives no picture"):
+        open_source(97)
+    with pytest.raises(InputError, match=r"rtsp://127\.0\.0\.1:9/x: .*check the address"):
+        open_source("rtsp://127.0.0.1:9/x")
+
+
+def test_camera(monkeypatch) -> None:
+    class Capture:
+        def __init__(self, index: int) -> None:
+            self.left = 4
+
+        def read(self):
+            self.left -= 1
+            return self.left >= 0, quadrants()
+
+        def get(self, prop: int) -> float:
+            return 15.0
+
+        def release(self) -> None:
+            self.left = 0
+
+    monkeypatch.setattr(cv2, "VideoCapture", Capture)
+    for spec in (0, "0", "/dev/video0"):
+        with open_source(spec, latest=False) as source:
+            frames = list(source)
+        assert (source.kind, source.live, source.fps, source.size) == ("camera", True, 15.0, SIZE)
+        assert [frame.index for frame in frames] == [0, 1, 2]
+        assert frames[0].t_ns <= frames[1].t_ns <= frames[2].t_ns
+        assert source.warnings == ["camera stopped after 3 frames"]
+
+
+# The decoding thread
+
+
+class Numbered(Reader):
+    kind, size = "test", SIZE
+
+    def __init__(self, count: int, error: Exception | None = None) -> None:
+        super().__init__()
+        self.count, self.error, self.read, self.closed = count, error, 0, False
+
+    def __iter__(self):
+        for index in range(self.count):
+            self.read = index + 1
+            yield Frame(index, 0, quadrants())
+        if self.error:
+            raise self.error
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def wait_until(true) -> None:
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline, "never happened"
+        time.sleep(0.005)
+
+
+def test_decodes_ahead_by_no_more_than_asked() -> None:
+    reader = Numbered(100)
+    with Source(reader, ahead=3) as source:
+        wait_until(lambda: reader.read == 4)  # three wait, the fourth is in the reader's hand
+        time.sleep(0.05)
+        assert reader.read == 4
+        assert [frame.index for frame in source] == list(range(100))
+        assert source.dropped == 0
+    assert reader.closed
+
+
+def test_latest_drops_the_oldest_and_counts() -> None:
+    reader = Numbered(50)
+    with Source(reader, latest=True, ahead=3) as source:
+        wait_until(lambda: reader.closed)
+        assert [frame.index for frame in source] == [47, 48, 49]
+        assert source.dropped == 47
+        assert source.warnings == ["47 frames dropped to keep up"]
+
+
+def test_an_error_in_the_thread_reaches_the_consumer_after_the_frames_done() -> None:
+    source = Source(Numbered(2, error=RuntimeError("broke")))
+    assert [next(source).index, next(source).index] == [0, 1]
+    with pytest.raises(RuntimeError, match="broke"):
+        next(source)
+    assert list(source) == []
+
+
+def test_close_in_mid_video_ends_thread_and_iteration(video: Path) -> None:
+    before = threading.active_count()
+    source = open_source(video, ahead=1)
+    next(source)
+    source.close()
+    assert list(source) == []
+    assert threading.active_count() == before
+
+
+# Video out
+
+
+def read_back(path: Path) -> list[Frame]:
+    with open_source(path) as source:
+        frames = list(source)
+    assert source.warnings == []
+    return frames
+
+
+def test_video_out_reads_back(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "out.mp4"
+    levels = range(20, 240, 10)
+    with VideoWriter(path, 25, SIZE) as writer:
+        for level in levels:
+            image = quadrants()
+            image[20:28, 28:36] = level
+            writer.write(image)
+    assert [file.name for file in path.parent.iterdir()] == ["out.mp4"]
+    frames = read_back(path)
+    assert writer.frames == len(frames) == len(levels)
+    assert [frame.t_ns for frame in frames] == [i * 40_000_000 for i in range(len(levels))]
+    for frame, level in zip(frames, levels, strict=True):
+        assert abs(int(frame.image[22:26, 30:34].mean()) - level) < 12
+        np.testing.assert_allclose(corners(frame.image), [RED, GREEN, BLUE, WHITE], atol=15)
+
+
+def test_video_out_is_what_browsers_play(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "out.mp4", 30, SIZE) as writer:
+        writer.write(quadrants())
+    data = writer.path.read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+    assert b"moof" not in data
+    with av.open(str(writer.path)) as container:
+        codec = container.streams.video[0].codec_context
+        assert (codec.name, codec.pix_fmt, codec.width, codec.height) == ("h264", "yuv420p", *SIZE)
+        assert (codec.color_range, codec.colorspace) == (1, 6)
+
+
+def test_video_out_keeps_given_times(tmp_path: Path) -> None:
+    times = [0, 40, 200, 210, 700]
+    with VideoWriter(tmp_path / "out.mp4", 25, SIZE) as writer:
+        for ms in times:
+            writer.write(quadrants(), ms * 10**6)
+    assert [round(frame.t_ns / 1e6) for frame in read_back(writer.path)] == times
+
+
+def test_video_out_of_odd_and_changing_sizes(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "out.mp4", 25, (65, 49)) as writer:
+        writer.write(quadrants(65, 49))
+        writer.write(quadrants(128, 48))
+    assert writer.size == SIZE
+    same, wide = (frame.image for frame in read_back(writer.path))
+    np.testing.assert_allclose(corners(same), [RED, GREEN, BLUE, WHITE], atol=15)
+    assert wide[:8].max() < 20  # 128x48 becomes 64x24 between bars of 12
+    np.testing.assert_allclose(corners(wide[12:36]), [RED, GREEN, BLUE, WHITE], atol=15)
+
+
+def test_video_out_interrupted_keeps_the_frames_done(tmp_path: Path) -> None:
+    writer = VideoWriter(tmp_path / "out.mp4", 25, SIZE)
+
+    def run() -> None:
+        with writer:
+            for _ in range(7):
+                writer.write(quadrants())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert len(read_back(writer.path)) == 7
+    assert [file.name for file in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_video_out_of_a_killed_process_plays(tmp_path: Path) -> None:
+    """Before `close`, the fragments written so far are a video."""
+    writer = VideoWriter(tmp_path / "out.mp4", 5, SIZE)
+    for _ in range(80):  # a fragment every 10 frames; x264 holds back some 40
+        writer.write(quadrants())
+    part = tmp_path / "out.mp4.part"
+    wait_until(lambda: writer.frames == 80)
+    copy = tmp_path / "left.mp4"
+    copy.write_bytes(part.read_bytes())
+    with open_source(copy) as source:
+        assert len(list(source)) >= 10
+    writer.close()
+
+
+def test_video_out_without_frames_leaves_nothing(tmp_path: Path) -> None:
+    VideoWriter(tmp_path / "out.mp4", 25, SIZE).close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_video_out_refuses_what_it_cannot_write(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected at least 2x2 pixels"):
+        VideoWriter(tmp_path / "out.mp4", 25, (1, 1))
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="name another place"):
+        VideoWriter(tmp_path / "file" / "out.mp4", 25, SIZE)
+    with VideoWriter(tmp_path / "out.mp4", 25, SIZE) as writer:
+        with pytest.raises(InputError, match=r"\(48, 64\) uint8; expected \(H, W, 3\)"):
+            writer.write(quadrants()[..., 0])
+        writer.write(quadrants())
+    with pytest.raises(InputError, match="is closed"):
+        writer.write(quadrants())
+
+
+def test_video_out_error_in_the_thread_reaches_the_writer(tmp_path: Path, monkeypatch) -> None:
+    writer = VideoWriter(tmp_path / "out.mp4", 25, SIZE)
+    for _ in range(3):
+        writer.write(quadrants())
+    wait_until(lambda: writer.frames == 3)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pchmr.writers._fit", full)
+
+    def write_on() -> None:
+        for _ in range(20):
+            writer.write(quadrants())
+
+    with pytest.raises(PchmrError, match=r"encoding failed: .*No space left"):
+        write_on()
+    with pytest.raises(PchmrError, match="No space left"):
+        writer.close()
+    assert len(read_back(writer.path)) == 3
