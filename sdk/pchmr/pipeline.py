@@ -1,0 +1,308 @@
+"""From one camera frame to the calibrated meshes of the people in it; read from top to bottom.
+
+    frame -> detector -> pose2d -> generator -> body -> place -> [lifter -> target -> calibrate]
+
+The part in brackets is what PC-HMR adds (Luan et al. 2021, Figure 2). *Serial* lifts the mesh's own
+2D projection; *parallel* lifts the image keypoints, beside the mesh stream; *template* puts the rest
+mesh in place of the mesh stream; *mesh-only* leaves the bracket out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from time import perf_counter_ns
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from pchmr_engines.bundle import Bundle
+from pchmr_engines.engine import Engine
+from pchmr_engines.errors import InputError
+from pchmr_engines.host import usable_cpus
+from pchmr_kernels.calibration import Calibrator
+from pchmr_kernels.skeletons import get_skeleton
+from pchmr_kernels.weights import SparseWeights
+
+from .bodies import BodyModel, body_from_arrays
+from .camera import Camera
+from .crops import clip_box
+from .executor import Executor
+from .people import Person
+from .placement import ray_rotation
+from .stages.base import Board, Row, Stage
+from .stages.blazepose import (
+    LandmarkNetwork,
+    PersonDetector,
+    PersonFinder,
+    PoseLandmarkStage,
+    put_landmarks,
+)
+from .stages.body import BodyStage, PlaceStage, TemplateStage
+from .stages.calibrate import CalibrateStage, ImageTarget
+from .stages.keypoint_generator import KeypointGenerator
+from .stages.lifter import KeypointLifter, MeshLifter
+from .tracking import Tracked
+
+GIVEN = frozenset({"keypoints", "world", "crop_rotation", "crop_size"})
+"""On the board before the first stage: landmarks of the mesh stream and how each crop lies."""
+
+SEEN = 0.5
+"""Visibility from which a landmark counts for the box and for validity."""
+
+
+class Pipeline:
+    """Finds people in frames and gives each a mesh. Not thread-safe: one pipeline a thread.
+
+        pipe = Pipeline.load("open", topology="parallel")
+        people = pipe(frame)
+
+    People are followed from one frame to the next; call `reset` between unrelated pictures.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        topology: str = "parallel",
+        *,
+        backend: str = "auto",
+        threads: int | None = None,
+        max_people: int = 1,
+        camera: Camera | None = None,
+        side_by_side: bool = False,
+    ) -> None:
+        """
+        bundle: a loaded bundle. topology: serial, parallel, template or mesh-only.
+        backend: onnxruntime, openvino, or auto, which measures once and remembers.
+        threads: CPU threads of the large networks; all usable CPUs by default.
+        max_people: how many people are followed at once.
+        camera: intrinsics of the frames; by default f = sqrt(w^2 + h^2), centred.
+        side_by_side: run branches that need nothing of each other in threads of their own; pays
+            where there are more CPUs than one network can use.
+
+        Raises:
+            InputError: an unknown topology or number.
+            PchmrError: the bundle lacks a stage, or a backend cannot run.
+        """
+        if topology not in bundle.manifest.topologies:
+            raise InputError(
+                f"topology {topology!r}: bundle {bundle.manifest.name!r} has "
+                f"{', '.join(bundle.manifest.topologies)}; choose one of these"
+            )
+        if max_people < 1:
+            raise InputError(f"max_people is {max_people}; expected 1 or more")
+        self.bundle, self.topology, self.camera = bundle, topology, camera
+        self._backend, self._max_people = backend, max_people
+        self._threads = threads or usable_cpus()
+        arrays = bundle.body()
+        self.body = body_from_arrays(arrays)
+        self._model = BodyModel(self.body)
+        self._pair = bundle.manifest.calibrations[0]
+        self.skeleton = get_skeleton(self._pair.skeleton)
+        names = (f"{self._pair.prefix}{part}" for part in ("indices", "values", "offsets"))
+        self._weights = SparseWeights(*(arrays[name] for name in names))
+
+        self._find = PersonFinder(
+            PersonDetector(self._engine("detector"), self._threads),
+            self._landmark_network("landmarks"),
+            max_people,
+        )
+        self._executor = Executor(self._stages(), GIVEN, side_by_side)
+        self._slots: dict[int, int] = {}
+        self._epochs = [0] * max_people
+        self._frame = 0
+
+    @classmethod
+    def load(
+        cls,
+        bundle: str | os.PathLike[str] | Bundle = "open",
+        topology: str = "parallel",
+        **options: Any,
+    ) -> Pipeline:
+        """A pipeline from a bundle's folder, zip or registered name ("open", "open-plus")."""
+        loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(os.fspath(bundle))
+        return cls(loaded, topology, **options)
+
+    def _stages(self) -> list[Stage]:
+        """What follows once people are found, in the paper's order."""
+        root = self.skeleton.root
+        body = BodyStage(self._model, self.skeleton.name)
+        if self.topology == "template":
+            template = TemplateStage(len(self.body.parents), self.body.shapedirs.shape[-1])
+            return [
+                template,
+                body,
+                *self._pose_stream(),
+                PlaceStage("pose_landmarks", root),
+                self._calibrate(prealign="torso"),
+            ]
+        mesh_stream = [
+            KeypointGenerator(*self._small_network("generator")),
+            body,
+            PlaceStage("landmarks", root),
+        ]
+        if self.topology == "mesh-only":
+            return mesh_stream
+        if self.topology == "serial":
+            return [*mesh_stream, MeshLifter(*self._small_network("lifter")), self._calibrate()]
+        return [*mesh_stream, *self._pose_stream(), self._calibrate()]
+
+    def _pose_stream(self) -> list[Stage]:
+        """Image -> target joints: a landmark network of its own where the bundle has one."""
+        own = "pose_landmarks" in self.bundle.stages
+        keypoints, world = ("pose_keypoints", "pose_world") if own else ("keypoints", "world")
+        first = [PoseLandmarkStage(self._landmark_network("pose_landmarks"))] if own else []
+        lifter = KeypointLifter(*self._small_network("lifter"), keypoints)
+        return [*first, lifter, ImageTarget(self._carry(), keypoints, world)]
+
+    def _calibrate(self, prealign: str = "none") -> CalibrateStage:
+        return CalibrateStage(Calibrator(self.skeleton, self._weights, prealign=prealign))
+
+    def _engine(self, stage: str, threads: int | None = None) -> Engine:
+        return self.bundle.engine(stage, self._backend, threads or self._threads)
+
+    def _landmark_network(self, stage: str) -> LandmarkNetwork:
+        return LandmarkNetwork(self._engine(stage), self._max_people, self._threads)
+
+    def _small_network(self, stage: str) -> tuple[Engine, Sequence[str], int, int]:
+        """Engine, landmark names, people and threads of G or L; one thread suits them best."""
+        landmarks = self.bundle.stage(stage).settings["landmarks"]
+        return self._engine(stage, 1), landmarks, self._max_people, 1
+
+    def _carry(self) -> np.ndarray:
+        """(J, 33) how a landmark's residual moves each joint; see `ImageTarget`."""
+        landmarks = get_skeleton("blazepose33")
+        carry = np.zeros((len(self.skeleton.joints), len(landmarks.joints)), np.float32)
+        for joint, row in self._pair.settings["carry"].items():
+            for landmark, weight in row.items():
+                carry[self.skeleton.index(joint), landmarks.index(landmark)] = weight
+        return carry
+
+    def __call__(self, image: np.ndarray, t_ns: int | None = None) -> list[Person]:
+        """The people in one frame, in the order they were first seen.
+
+        image: (H, W, 3) uint8 BGR, as OpenCV reads it. t_ns: its time, by default the frame's
+        number at 30 frames a second.
+
+        Raises:
+            InputError: the image is something else.
+        """
+        begin = perf_counter_ns()
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise InputError(
+                f"frame is {image.shape} {image.dtype}; expected (H, W, 3) uint8 BGR: "
+                "read it with pchmr.media.read_photo, or convert it"
+            )
+        height, width = image.shape[:2]
+        camera = self.camera or Camera.from_size(width, height)
+        time = self._frame * 1_000_000_000 // 30 if t_ns is None else t_ns
+        tracks = self._find(image)
+        found_ms = (perf_counter_ns() - begin) / 1e6
+        board = self._board(image, camera, time, tracks)
+        self._frame += 1
+        if not tracks:
+            return []
+        self._executor.run(board)
+        latency_ms = {"find": found_ms, **self._executor.latency_ms}
+        people = self._people(board, tracks)
+        latency_ms["total"] = (perf_counter_ns() - begin) / 1e6
+        return [Person(**person, latency_ms=latency_ms) for person in people]
+
+    def _board(
+        self, image: np.ndarray, camera: Camera, t_ns: int, tracks: Sequence[Tracked]
+    ) -> Board:
+        rois = [track.landmarks.roi for track in tracks]
+        board = Board(image, camera, self._rows(t_ns, tracks), rois)
+        if tracks:
+            put_landmarks(board, [track.landmarks for track in tracks], "keypoints", "world")
+            centres = np.array([roi.center for roi in rois])
+            angles = np.array([roi.angle for roi in rois])
+            board["crop_rotation"] = ray_rotation(camera.undistort(centres), angles, camera)
+            board["crop_size"] = np.array([roi.size for roi in rois])
+        return board
+
+    def _rows(self, t_ns: int, tracks: Sequence[Tracked]) -> list[Row]:
+        """A slot of the per-person state for each track; a track keeps its own while it lives."""
+        living = {track.track_id for track in tracks}
+        self._slots = {track: slot for track, slot in self._slots.items() if track in living}
+        free = [slot for slot in range(self._max_people) if slot not in self._slots.values()]
+        for track in sorted(living - self._slots.keys()):
+            self._slots[track] = free.pop(0)
+            self._epochs[self._slots[track]] += 1
+        slots = [self._slots[track.track_id] for track in tracks]
+        return [
+            Row(self._frame, t_ns, track.track_id, slot, self._epochs[slot])
+            for track, slot in zip(tracks, slots, strict=True)
+        ]
+
+    def _people(self, board: Board, tracks: Sequence[Tracked]) -> list[Mapping[str, Any]]:
+        """The public result, each array its own copy; the translation is added last."""
+        shift = board["translation"][:, None].astype(np.float32)
+        generated = board["vertices"] + shift
+        calibrates = self.topology != "mesh-only"
+        vertices = board["calibrated"] + shift if calibrates else generated
+        joints = self._model.regress(self.skeleton.name, vertices)
+        height, width = board.image.shape[:2]
+        people = []
+        for i, (row, track) in enumerate(zip(board.rows, tracks, strict=True)):
+            keypoints = track.landmarks.keypoints_2d
+            target, confidence = None, np.zeros(len(self.skeleton.joints), np.float32)
+            if calibrates:
+                root = self.skeleton.root
+                moved = board["target"][i] - board["target"][i, root] + board["source"][i, root]
+                target = (moved + shift[i]).astype(np.float32)
+                confidence = board["confidence"][i].astype(np.float32)
+            people.append(
+                {
+                    "track_id": row.track,
+                    "frame": row.frame,
+                    "t_ns": row.t_ns,
+                    "vertices": vertices[i].copy(),
+                    "generator_vertices": generated[i].copy(),
+                    "joints": joints[i].copy(),
+                    "target_joints": target,
+                    "joint_confidence": confidence,
+                    "skeleton": self.skeleton.name,
+                    "keypoints_2d": keypoints,
+                    "rotmats": board["rotmats"][i].astype(np.float32),
+                    "betas": board["betas"][i].copy(),
+                    "camera": board.camera,
+                    "bbox": _tight_box(keypoints, width, height),
+                    "score": track.landmarks.score,
+                    "valid": bool(board["placed"][i] and (keypoints[:, 2] > SEEN).sum() >= 6),
+                }
+            )
+        return people
+
+    @property
+    def detector_runs(self) -> int:
+        """How often the detector was asked so far; the rest were tracked frames."""
+        return self._find.detector_runs
+
+    def reset(self) -> None:
+        """Forget who was followed, as at a cut or before an unrelated picture."""
+        self._find.reset()
+
+    def close(self) -> None:
+        """Stop worker threads."""
+        self._executor.close()
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _tight_box(keypoints: np.ndarray, width: int, height: int) -> tuple[float, ...]:
+    """The upright box around the landmarks that are seen, all of them where none is, in the frame."""
+    seen = keypoints[keypoints[:, 2] > SEEN, :2]
+    points = seen if len(seen) else keypoints[:, :2]
+    low, high = points.min(0), points.max(0)
+    box = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
+    return clip_box(box, width, height)

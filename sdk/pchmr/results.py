@@ -1,0 +1,144 @@
+"""Results on disk: an npz (and JSON) that grows with the input and never with memory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+
+from .people import Person
+
+# name in the file -> dtype and how it is read off a person
+_FIELDS: dict[str, str] = {
+    "frame": "<i8",
+    "t_ns": "<i8",
+    "track_id": "<i8",
+    "vertices": "<f4",
+    "joints": "<f4",
+    "target_joints": "<f4",
+    "joint_confidence": "<f4",
+    "keypoints_2d": "<f4",
+    "rotmats": "<f4",
+    "betas": "<f4",
+    "bbox": "<f4",
+    "score": "<f4",
+    "valid": "|b1",
+    "camera": "<f4",
+}
+
+
+def person_to_arrays(person: Person) -> dict[str, np.ndarray]:
+    """The person's entries of the npz. Without a target (mesh-only) its joints are NaN."""
+    target = person.target_joints
+    camera = person.camera
+    values: dict[str, Any] = {name: getattr(person, name) for name in _FIELDS}
+    values["target_joints"] = np.full_like(person.joints, np.nan) if target is None else target
+    values["camera"] = (camera.fx, camera.fy, camera.cx, camera.cy)
+    return {name: np.asarray(values[name], dtype) for name, dtype in _FIELDS.items()}
+
+
+class ResultWriter:
+    """Writes `path` (npz): one row a person and frame, in order of frames. A context manager.
+
+    Arrays: vertices (N, V, 3) metres, camera frame; joints, target_joints (N, J, 3);
+    keypoints_2d (N, 33, 3); rotmats (N, K, 3, 3); betas; bbox; camera (fx, fy, cx, cy); frame;
+    t_ns; track_id; score; valid; and once: faces (F, 3), frames (how many were read).
+    json_path: the same without vertices and rotmats, as {"frames": [{"frame", "people"}, ...]}.
+    An interrupted run leaves what was done so far, complete and readable.
+    """
+
+    def __init__(
+        self, path: Path | str, faces: np.ndarray, json_path: Path | str | None = None
+    ) -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.frames = self.rows = 0
+        self._faces = faces
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._scratch = tempfile.TemporaryDirectory(prefix=".results-", dir=self.path.parent)
+        self._columns: dict[str, IO[bytes]] = {
+            name: open(Path(self._scratch.name) / name, "w+b")  # noqa: SIM115
+            for name in _FIELDS
+        }
+        self._json = _JsonFrames(Path(json_path)) if json_path else None
+
+    def add(self, index: int, people: Sequence[Person]) -> None:
+        """Append the people of one frame; none is fine."""
+        self.frames += 1
+        for person in people:
+            for name, array in person_to_arrays(person).items():
+                if self._shapes.setdefault(name, array.shape) != array.shape:
+                    raise ValueError(f"{name} is {array.shape}; expected {self._shapes[name]}")
+                self._columns[name].write(np.ascontiguousarray(array).data)
+            self.rows += 1
+        if self._json:
+            self._json.add(index, people)
+
+    def close(self) -> Path:
+        """Assemble the file and put it in place in one step."""
+        part = self.path.with_name(self.path.name + ".part")
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
+            for name, dtype in _FIELDS.items():
+                column = self._columns[name]
+                column.seek(0)
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                    shape = (self.rows, *self._shapes.get(name, ()))
+                    header = {"descr": dtype, "fortran_order": False, "shape": shape}
+                    np.lib.format.write_array_header_1_0(entry, header)
+                    shutil.copyfileobj(column, entry, 1 << 20)
+                column.close()
+            for name, array in {"faces": self._faces, "frames": np.array(self.frames)}.items():
+                with archive.open(f"{name}.npy", "w") as entry:
+                    np.lib.format.write_array(entry, array, allow_pickle=False)
+        part.replace(self.path)
+        self._scratch.cleanup()
+        if self._json:
+            self._json.close()
+        return self.path
+
+    def __enter__(self) -> ResultWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class _JsonFrames:
+    """A JSON document written frame by frame."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._part = path, path.with_name(path.name + ".part")
+        self._file = self._part.open("w", encoding="utf-8")
+        self._file.write('{"frames": [')
+        self._separator = "\n"
+
+    def add(self, index: int, people: Sequence[Person]) -> None:
+        rows = []
+        for person in people:
+            arrays = person_to_arrays(person)
+            rows.append(
+                {
+                    name: np.round(array, 5).tolist() if array.dtype.kind == "f" else array.tolist()
+                    for name, array in arrays.items()
+                    if name not in ("vertices", "rotmats", "frame")
+                }
+            )
+        self._file.write(self._separator + json.dumps({"frame": index, "people": rows}))
+        self._separator = ",\n"
+
+    def close(self) -> None:
+        self._file.write("\n]}\n")
+        self._file.close()
+        self._part.replace(self._path)

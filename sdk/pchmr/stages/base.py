@@ -1,0 +1,91 @@
+"""What a stage is: rows in, named arrays in, named arrays out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from pchmr_engines.engine import Context, Engine
+
+from ..blazepose import Roi
+from ..camera import Camera
+
+
+@dataclass(frozen=True)
+class Row:
+    """One person in one frame: the unit of work. `slot` is the row's place in per-person state."""
+
+    frame: int
+    t_ns: int
+    track: int
+    slot: int
+    epoch: int = 0  # + 1 each time the slot is given to another track
+
+
+@dataclass
+class Board:
+    """The arrays that stages read and write, one row a person, for one frame.
+
+    image: (H, W, 3) uint8 BGR. rois: the square crop of each row.
+    arrays: name -> (rows, ...), written by exactly one stage (its `gives`).
+    """
+
+    image: np.ndarray
+    camera: Camera
+    rows: Sequence[Row]
+    rois: Sequence[Roi]
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.arrays[name]
+
+    def __setitem__(self, name: str, array: np.ndarray) -> None:
+        self.arrays[name] = array
+
+
+class Stage(Protocol):
+    """One step: host work in, the capturable part, host work out.
+
+    The pipeline derives order, branches and joins from `needs` and `gives`; the executor alone
+    decides on threads.
+    """
+
+    name: str
+    needs: frozenset[str]
+    gives: frozenset[str]
+
+    def prepare(self, board: Board) -> None:
+        """Preprocess: read `needs` into the stage's own fixed buffers."""
+        ...
+
+    def enqueue(self) -> None:
+        """Run on the fixed buffers; no host logic, so that a GPU executor can capture it."""
+        ...
+
+    def collect(self, board: Board) -> None:
+        """Postprocess: write `gives`."""
+        ...
+
+
+class BatchedEngine:
+    """An engine with one context for each power-of-two batch up to `max_people`.
+
+    Rows beyond the people present are padding: their outputs are never read.
+    """
+
+    def __init__(self, engine: Engine, max_people: int, threads: int) -> None:
+        self.contexts: dict[int, Context] = {}
+        batch = 1
+        while True:
+            context = engine.context(batch, stream=None, threads=threads)
+            context.freeze()
+            self.contexts[batch] = context
+            if batch >= max_people:
+                break
+            batch *= 2
+
+    def context(self, people: int) -> Context:
+        """The smallest context that holds `people` rows."""
+        return self.contexts[1 << max(people - 1, 0).bit_length()]

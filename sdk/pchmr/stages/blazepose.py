@@ -1,0 +1,128 @@
+"""BlazePose's networks as stages: who is in the frame, and where their landmarks are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from pchmr_engines.engine import Context, Engine
+
+from ..blazepose import (
+    Detection,
+    Landmarks,
+    Roi,
+    decode_detections,
+    decode_landmarks,
+)
+from ..crops import letterbox_roi, warp_crops
+from ..placement import ray_rotation
+from ..tracking import RoiTracker, Tracked
+from .base import BatchedEngine, Board
+
+
+class PersonDetector:
+    """Role detector: a frame -> the people in it."""
+
+    def __init__(self, engine: Engine, threads: int) -> None:
+        self._context = engine.context(1, threads=threads)
+        self._context.freeze()
+
+    def __call__(self, image: np.ndarray) -> list[Detection]:
+        """People in a (H, W, 3) uint8 BGR frame, best first."""
+        height, width = image.shape[:2]
+        buffers = self._context.buffers
+        warp_crops(image, [letterbox_roi(width, height)], buffers["image"])
+        self._context.enqueue()
+        return decode_detections(buffers["boxes"][0], buffers["scores"][0], width, height)
+
+
+class LandmarkNetwork:
+    """Role pose2d: crops of a frame -> landmarks of the people in them."""
+
+    def __init__(self, engine: Engine, max_people: int, threads: int) -> None:
+        self._engine = BatchedEngine(engine, max_people, threads)
+        self._image: np.ndarray
+        self._rois: Sequence[Roi]
+        self._context: Context
+
+    def prepare(self, image: np.ndarray, rois: Sequence[Roi]) -> None:
+        """Cut the crops into the network's input."""
+        self._image, self._rois = image, rois
+        self._context = self._engine.context(len(rois))
+        warp_crops(image, rois, self._context.buffers["image"], extend=True)
+
+    def enqueue(self) -> None:
+        self._context.enqueue()
+
+    def collect(self) -> list[Landmarks]:
+        """Landmarks of each crop, in the full frame."""
+        buffers = self._context.buffers
+        return decode_landmarks(
+            buffers["landmarks"],
+            buffers["presence"],
+            buffers["world"],
+            self._rois,
+            buffers.get("heatmaps"),
+        )
+
+
+class PersonFinder:
+    """Detector and landmark network with tracking: detection runs only when someone is missing."""
+
+    def __init__(
+        self, detector: PersonDetector, landmarks: LandmarkNetwork, max_people: int
+    ) -> None:
+        self._detect, self._landmarks = detector, landmarks
+        self._tracker = RoiTracker(max_people)
+
+    @property
+    def detector_runs(self) -> int:
+        """How often the detector was asked so far."""
+        return self._tracker.detector_runs
+
+    def __call__(self, image: np.ndarray) -> list[Tracked]:
+        """People of the next frame, (H, W, 3) uint8 BGR."""
+
+        def pose(rois: Sequence[Roi]) -> list[Landmarks]:
+            self._landmarks.prepare(image, rois)
+            self._landmarks.enqueue()
+            return self._landmarks.collect()
+
+        return self._tracker.step(lambda: self._detect(image), pose)
+
+    def reset(self) -> None:
+        """Forget everybody."""
+        self._tracker.reset()
+
+
+def put_landmarks(board: Board, found: Sequence[Landmarks], keypoints: str, world: str) -> None:
+    """Write landmarks onto the board: keypoints (P, 33, 3), free of lens distortion, and world.
+
+    World landmarks (P, 33, 3), metres about the hips, are turned onto the crop's viewing ray.
+    """
+    points = np.stack([person.keypoints_2d for person in found])
+    points[..., :2] = board.camera.undistort(points[..., :2])
+    centres = np.array([person.roi.center for person in found])
+    upright = ray_rotation(centres, np.zeros(len(found)), board.camera)
+    board[keypoints] = points
+    board[world] = np.stack([person.world for person in found]) @ upright.transpose(0, 2, 1)
+
+
+class PoseLandmarkStage:
+    """A second landmark network for the pose stream, on the same crops as the mesh stream's."""
+
+    name = "pose_landmarks"
+    needs = frozenset({"crop_rotation"})
+    gives = frozenset({"pose_keypoints", "pose_world"})
+
+    def __init__(self, network: LandmarkNetwork) -> None:
+        self._network = network
+
+    def prepare(self, board: Board) -> None:
+        self._network.prepare(board.image, board.rois)
+
+    def enqueue(self) -> None:
+        self._network.enqueue()
+
+    def collect(self, board: Board) -> None:
+        put_landmarks(board, self._network.collect(), "pose_keypoints", "pose_world")

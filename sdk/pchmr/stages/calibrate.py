@@ -1,0 +1,81 @@
+"""The target pose and the calibration of the mesh onto it (Section 3.3)."""
+
+from __future__ import annotations
+
+import numpy as np
+from pchmr_kernels.calibration import Calibrator
+
+from ..placement import unproject
+from .base import Board
+
+
+class ImageTarget:
+    """Target joints of the parallel form: x, y from the image, depth from the pose stream.
+
+    Landmarks of the lifter and the landmark network's world landmarks are averaged for depth, the
+    image gives x and y at that depth. BlazePose's landmarks are no joint centres: the lifter's
+    joints are moved by what its own landmarks are off (`carry`), not replaced.
+
+    carry: (J, 33) how a landmark's residual moves a joint; rows of 1 follow, smaller ones damp.
+    keypoints: board names of the pose stream's (image keypoints, world landmarks).
+    Gives target (P, J, 3) in the frame of the mesh's vertices, and confidence (P, J).
+    """
+
+    name = "target"
+    gives = frozenset({"target", "confidence"})
+
+    def __init__(self, carry: np.ndarray, keypoints: str, world: str) -> None:
+        self._carry = carry
+        self._trust = carry / np.maximum(carry.sum(1, keepdims=True), 1e-6)
+        self._keypoints, self._world = keypoints, world
+        self.needs = frozenset(
+            {"joints_3d", "pose_landmarks", "translation", "source", "crop_rotation"}
+            | {keypoints, world}
+        )
+
+    def prepare(self, board: Board) -> None:
+        pass
+
+    def enqueue(self) -> None:
+        pass
+
+    def collect(self, board: Board) -> None:
+        lifted, keypoints = board["pose_landmarks"], board[self._keypoints]
+        world = board[self._world] @ board["crop_rotation"].transpose(0, 2, 1)
+        hips = lifted[:, 23:25].mean(1, keepdims=True)
+        depth = 0.5 * (lifted + world + hips)[..., 2]
+        root = board["translation"] + board["source"][:, 0]
+        seen = unproject(keypoints[..., :2], np.maximum(depth + root[:, 2:], 0.1), board.camera)
+        visibility = keypoints[..., 2]
+        residual = (seen - root[:, None] - lifted) * visibility[..., None]
+        board["target"] = board["joints_3d"] + self._carry @ residual
+        board["confidence"] = visibility @ self._trust.T
+
+
+class CalibrateStage:
+    """Moves the mesh onto the target pose (Eq. 6-13); a joint of low confidence fades out.
+
+    Gives calibrated (P, V, 3) float32 about the same origin as vertices.
+    """
+
+    name = "calibrate"
+    needs = frozenset({"vertices", "source", "target", "confidence"})
+    gives = frozenset({"calibrated"})
+
+    def __init__(self, calibrator: Calibrator) -> None:
+        self._calibrator = calibrator
+        self._inputs: tuple[np.ndarray, ...]
+        self._calibrated: np.ndarray
+
+    def prepare(self, board: Board) -> None:
+        self._inputs = tuple(
+            np.ascontiguousarray(board[name], np.float32)
+            for name in ("vertices", "source", "target", "confidence")
+        )
+
+    def enqueue(self) -> None:
+        vertices, source, target, confidence = self._inputs
+        self._calibrated = self._calibrator(vertices, source, target, confidence=confidence)
+
+    def collect(self, board: Board) -> None:
+        board["calibrated"] = self._calibrated
