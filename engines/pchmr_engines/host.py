@@ -11,12 +11,25 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from .errors import EngineError
+
 
 def cache_folder(*parts: str) -> Path:
-    """A folder below the platform's cache folder (or $PCHMR_CACHE), made where it is missing."""
+    """A folder below the platform's cache folder (or $PCHMR_CACHE), made where it is missing.
+
+    Raises: EngineError when it cannot be made.
+    """
     root = os.environ.get("PCHMR_CACHE")
-    folder = (Path(root) if root else user_cache_path("pchmr", appauthor=False)).joinpath(*parts)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = (
+        Path(root).expanduser() if root else user_cache_path("pchmr", appauthor=False)
+    ).joinpath(*parts)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EngineError(
+            f"cannot make the cache folder {folder} ({error.strerror}): set PCHMR_CACHE to one "
+            "that can be written"
+        ) from error
     return folder
 
 

@@ -1,0 +1,108 @@
+"""The verbs `pchmr verify` and `pchmr inspect`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from math import isfinite
+from typing import Annotated
+
+import typer
+
+BundleArgument = Annotated[
+    str, typer.Argument(metavar="BUNDLE", help="A folder, a zip of it, or a name such as open.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def verify(
+    bundle: BundleArgument,
+    backend: Annotated[str, typer.Option(help="auto, onnxruntime or openvino.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all by default.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Repeat the bundle's accuracy gates on this machine; exit code 1 when one fails."""
+    from .bundle import Bundle
+    from .verify import verify_bundle
+
+    gates = verify_bundle(Bundle.load(bundle), backend, threads)
+    if as_json:
+        _print_json(
+            [
+                asdict(gate)
+                | {"passed": gate.passed, "value": gate.value if isfinite(gate.value) else None}
+                for gate in gates
+            ]
+        )
+    else:
+        _print_table(
+            ("stage", "output", "backend", "precision", "difference", "allowed", "unit", ""),
+            [
+                (
+                    gate.stage,
+                    gate.output,
+                    gate.backend,
+                    gate.precision,
+                    f"{gate.value:.3g}",
+                    f"{gate.tolerance:.3g}",
+                    gate.unit,
+                    "pass" if gate.passed else "FAIL",
+                )
+                for gate in gates
+            ],
+        )
+    if not all(gate.passed for gate in gates):
+        raise typer.Exit(1)
+
+
+def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
+    """Show a bundle: stages, shapes, precision, parity, multiply-adds, sizes, licences."""
+    from .bundle import Bundle
+
+    loaded = Bundle.load(bundle)
+    manifest = loaded.manifest
+    sizes = {ref.file: (loaded.root / ref.file).stat().st_size for ref in manifest.files()}
+    if as_json:
+        _print_json({**asdict(manifest), "path": str(loaded.root), "bytes": sizes})
+        return
+    typer.echo(f"{manifest.name}: {', '.join(manifest.topologies)}  ({loaded.root})")
+    rows = []
+    for stage in manifest.stages:
+        weights = sizes[stage.file] + sum(sizes[ref.file] for ref in stage.external)
+        rows.append(
+            (
+                f"{stage.name}\n{stage.role}",
+                "\n".join([*map(str, stage.inputs), *(f"-> {spec}" for spec in stage.outputs)]),
+                stage.precision,
+                "\n".join(
+                    f"{name} {gate.value:.2g} of {gate.tolerance:.2g} {gate.unit}"
+                    for name, gate in stage.parity.items()
+                ),
+                "" if stage.macs is None else f"{stage.macs / 1e6:.1f}",
+                f"{weights / 1e6:.2f}",
+                stage.provenance.licence,
+            )
+        )
+    _print_table(("stage", "tensors", "precision", "parity", "M MACs", "MB", "licence"), rows)
+    if manifest.body:
+        file, licence = manifest.body.file, manifest.body.provenance.licence
+        typer.echo(f"body: {file}, {sizes[file] / 1e6:.2f} MB, {licence}")
+    for pair in manifest.calibrations:
+        typer.echo(f"calibrates to: {pair.skeleton}")
+
+
+def _print_json(value: object) -> None:
+    typer.echo(json.dumps(value, indent=2))
+
+
+def _print_table(columns: tuple[str, ...], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=column == "tensors")
+    for row in rows:
+        table.add_row(*row)
+    Console(markup=False, highlight=False).print(table)
