@@ -53,7 +53,8 @@ def fastest_backend(path: Path, threads: int | None, precision: str, cache: bool
     told = ", ".join(f"{name} {1e3 * seconds:.2f} ms" for name, seconds in times.items())
     refused = "".join(f"; {failure}" for failure in failures)
     print(
-        f"auto: {path.name} runs on {fastest} ({told}, {threads} threads){refused}", file=sys.stderr
+        f"auto: {path.name} runs on {fastest} ({told}; threads: {threads}){refused}",
+        file=sys.stderr,
     )
     write_atomically(memory, fastest.encode())
     return fastest

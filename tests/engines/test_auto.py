@@ -26,7 +26,7 @@ def test_the_choice_is_told_and_remembered(graph, measured, capsys):
     assert engine_from_onnx(graph, threads=1).backend == "openvino"
     told = capsys.readouterr().err
     assert told == (
-        "auto: tiny.onnx runs on openvino (onnxruntime 2.00 ms, openvino 1.00 ms, 1 threads)\n"
+        "auto: tiny.onnx runs on openvino (onnxruntime 2.00 ms, openvino 1.00 ms; threads: 1)\n"
     )
     assert engine_from_onnx(graph, threads=1).backend == "openvino"
     assert capsys.readouterr().err == ""

@@ -235,7 +235,7 @@ def _write_often(target, manifest, files, name):
 
 def test_a_killed_write_leaves_the_old_bundle(bundle_folder, parts):
     manifest, files = parts
-    process = multiprocessing.get_context("fork").Process(
+    process = multiprocessing.get_context("spawn").Process(
         target=_write_and_die, args=(bundle_folder, replace(manifest, name="new"), files)
     )
     process.start()
@@ -245,7 +245,7 @@ def test_a_killed_write_leaves_the_old_bundle(bundle_folder, parts):
 
 
 def test_two_writers_leave_one_whole_bundle(tmp_path, parts):
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     writers = [
         context.Process(target=_write_often, args=(tmp_path / "b", *parts, name))
         for name in ("one", "two")
