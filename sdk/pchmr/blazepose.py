@@ -1,0 +1,286 @@
+"""BlazePose's arithmetic around its two networks: anchors, detections, ROIs, landmarks.
+
+Follows MediaPipe 0.10.21's CPU graph `pose_landmark_cpu`, in pixels of the full frame, so that
+images need not be square.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pchmr_kernels.skeletons import get_skeleton
+
+from .crops import (
+    Box,
+    Floats,
+    Roi,
+    clip_box,
+    crop_to_image,
+    letterbox_roi,
+    roi_box,
+    transform_points,
+)
+
+__all__ = [
+    "DETECTOR_SIZE",
+    "LANDMARK_SIZE",
+    "Detection",
+    "Landmarks",
+    "Roi",
+    "closer_rois",
+    "decode_detections",
+    "decode_landmarks",
+    "refine_landmarks",
+    "roi_from_alignment",
+    "ssd_anchors",
+    "swap_evidence",
+    "weighted_nms",
+]
+
+DETECTOR_SIZE = 224
+LANDMARK_SIZE = 256
+_STRIDES = (8, 16, 32, 32, 32)
+_ANCHORS_PER_CELL = 2
+_ROI_MARGIN = 1.25
+_REFINE_RADIUS = 4  # heatmap cells: a 9 x 9 window
+_SMALLEST_ROI_PX = 1.0
+_CLOSER = 0.6  # side of a closer look, in longer sides of the frame
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A person as the detector sees one.
+
+    score: 0..1. keypoints: (4, 2) float32, pixels: middle of the hips, a point on the circle
+    around them that holds the body and lies above its head, and the same two for the upper body.
+    box: the upright box of that circle inside the frame, pixels: the network finds no tighter one.
+    """
+
+    score: float
+    box: Box
+    keypoints: NDArray[np.float32]
+
+    @property
+    def roi(self) -> Roi:
+        """The turned square the landmark network wants."""
+        return roi_from_alignment(self.keypoints[0], self.keypoints[1])
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """A person as the landmark network sees one; order and names are skeleton `blazepose33`.
+
+    keypoints_2d: (33, 3) float32: x px, y px, visibility 0..1 (in the frame and not hidden).
+    presence: (33,) float32, 0..1: inside the frame, hidden or not.
+    depth_px: (33,) float32, away from the camera, about the hips, in the scale of x and y.
+    auxiliary: (2, 2) float32, pixels: middle of the hips and a point above the head.
+    world: (33, 3) float32, metres about the middle of the hips, x right, y down, z away, as the
+        camera is held: the ROI's turn is undone.
+    score: 0..1, the network's belief that a person is in `roi`, the ROI it saw.
+    """
+
+    keypoints_2d: NDArray[np.float32]
+    presence: NDArray[np.float32]
+    depth_px: NDArray[np.float32]
+    auxiliary: NDArray[np.float32]
+    world: NDArray[np.float32]
+    score: float
+    roi: Roi
+
+    @property
+    def next_roi(self) -> Roi:
+        """Where to look for this person in the next frame."""
+        return roi_from_alignment(self.auxiliary[0], self.auxiliary[1])
+
+
+@cache
+def ssd_anchors() -> NDArray[np.float32]:
+    """(2254, 2) float32: x, y of the anchors' centres in detector pixels, read-only.
+
+    Two a cell for each of the grids of stride 8, 16, 32, 32, 32; equal neighbours share a grid.
+    """
+    grids = []
+    for stride in dict.fromkeys(_STRIDES):
+        centres = (np.arange(DETECTOR_SIZE // stride, dtype=np.float32) + 0.5) * stride
+        grid = np.stack(np.meshgrid(centres, centres), -1).reshape(-1, 2)
+        grids.append(np.repeat(grid, _ANCHORS_PER_CELL * _STRIDES.count(stride), axis=0))
+    anchors = np.concatenate(grids)
+    anchors.flags.writeable = False
+    return anchors
+
+
+def decode_detections(
+    boxes: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    width: int,
+    height: int,
+    threshold: float = 0.5,
+    roi: Roi | None = None,
+) -> list[Detection]:
+    """People in a frame of `width` x `height`, best first, from the detector's output.
+
+    boxes: (2254, 12): centre, width and height of a box, then 4 keypoints, pixels about the
+    anchor. scores: (2254, 1) logits. roi: the part of the frame the detector saw, one of
+    `closer_rois`; the whole frame, `letterbox_roi(width, height)`, by default.
+    """
+    probability = _sigmoid(np.clip(scores[:, 0], -100.0, 100.0))
+    kept = np.flatnonzero(probability >= threshold)
+    if not len(kept):
+        return []
+    values = boxes[kept].astype(np.float64).reshape(-1, 6, 2)
+    values[:, (0, 2, 3, 4, 5)] += ssd_anchors()[kept, None]
+    half = values[:, 1] / 2
+    corners = np.concatenate([values[:, 0] - half, values[:, 0] + half], 1)
+    affine = crop_to_image(roi or letterbox_roi(width, height), DETECTOR_SIZE)
+    people = []
+    for score, points in weighted_nms(corners, probability[kept], values[:, 2:]):
+        keypoints = transform_points(affine, points).astype(np.float32)
+        radius = math.dist(keypoints[0], keypoints[1])
+        circle = Roi((float(keypoints[0, 0]), float(keypoints[0, 1])), 2 * radius)
+        people.append(Detection(score, clip_box(roi_box(circle), width, height), keypoints))
+    return people
+
+
+def closer_rois(width: int, height: int) -> list[Roi]:
+    """Overlapping squares that cover a frame: people too small in the whole are larger in them.
+
+    On the demo video's single frames the detector and the landmark network together find somebody
+    in 28 of 46 by the whole frame, in 43 with these.
+    """
+    size = _CLOSER * max(width, height)
+    rows, columns = _tile_centers(height, size), _tile_centers(width, size)
+    return [Roi((x, y), size) for y in rows for x in columns]
+
+
+def _tile_centers(length: int, size: float) -> list[float]:
+    """Middles of the fewest tiles over `length` that overlap by a third of `size`, or of one."""
+    if length <= size:
+        return [length / 2]
+    steps = math.ceil(1.5 * (length - size) / size - 1e-9)
+    return [size / 2 + (length - size) * step / steps for step in range(steps + 1)]
+
+
+def weighted_nms(
+    boxes: Floats, scores: Floats, values: Floats, min_iou: float = 0.3
+) -> list[tuple[float, NDArray[np.float64]]]:
+    """Best scores, each with the score-weighted mean of the `values` whose boxes overlap its own.
+
+    boxes: (N, 4) x0, y0, x1, y1. scores: (N,). values: (N, ...). Best first. A box that overlaps
+    not even itself (it has no area) stands alone.
+    """
+    merged = []
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    left = np.argsort(-scores, kind="stable")
+    while len(left):
+        best = left[0]
+        low = np.maximum(boxes[left, :2], boxes[best, :2])
+        high = np.minimum(boxes[left, 2:], boxes[best, 2:])
+        shared = np.maximum(high - low, 0.0).prod(1)
+        overlaps = shared > min_iou * (area[left] + area[best] - shared)
+        overlaps[0] = True
+        group = left[overlaps]
+        merged.append((float(scores[best]), np.average(values[group], 0, scores[group])))
+        left = left[~overlaps]
+    return merged
+
+
+def roi_from_alignment(center: Floats, above: Floats) -> Roi:
+    """The square around a body from the middle of its hips and the point above its head.
+
+    center, above: (2,) pixels. The square is turned so that `above` is straight up in it.
+    """
+    x, y = float(center[0]), float(center[1])
+    dx, dy = float(above[0]) - x, float(above[1]) - y
+    size = max(2 * _ROI_MARGIN * math.hypot(dx, dy), _SMALLEST_ROI_PX)
+    return Roi((x, y), size, math.atan2(dx, -dy))
+
+
+def decode_landmarks(
+    landmarks: NDArray[np.float32],
+    presence: NDArray[np.float32],
+    world: NDArray[np.float32],
+    rois: Sequence[Roi],
+    heatmaps: NDArray[np.float32] | None = None,
+) -> list[Landmarks]:
+    """One person a ROI, from the first rows of the landmark network's output.
+
+    landmarks: (B, 39, 5): x, y, z in crop pixels, logits of visibility and presence.
+    presence: (B, 1), already 0..1: the logistic is in the network. world: (B, 39, 3) metres, z
+    away from the camera. heatmaps: (B, 64, 64, 39) logits; with them the image points are refined
+    as MediaPipe does, without they are the network's own regression (about 2 crop pixels off).
+    """
+    people = []
+    for row, roi in enumerate(rois):
+        points = landmarks[row]
+        crop_xy = points[:, :2]
+        if heatmaps is not None:
+            crop_xy = refine_landmarks(crop_xy, heatmaps[row])
+        xy = transform_points(crop_to_image(roi, LANDMARK_SIZE), crop_xy).astype(np.float32)
+        confidence = _sigmoid(points[:33, 3:])
+        cos, sin = np.float32(math.cos(roi.angle)), np.float32(math.sin(roi.angle))
+        turned = world[row, :33].copy()
+        turned[:, 0] = cos * world[row, :33, 0] - sin * world[row, :33, 1]
+        turned[:, 1] = sin * world[row, :33, 0] + cos * world[row, :33, 1]
+        people.append(
+            Landmarks(
+                keypoints_2d=np.concatenate([xy[:33], confidence[:, :1]], 1),
+                presence=confidence[:, 1],
+                depth_px=points[:33, 2] * np.float32(roi.size / LANDMARK_SIZE),
+                auxiliary=xy[33:35],
+                world=turned,
+                score=float(presence[row, 0]),
+                roi=roi,
+            )
+        )
+    return people
+
+
+def refine_landmarks(points: Floats, heatmap: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Crop points moved to the centre of mass of the heatmap in a window about each.
+
+    A point outside the crop, or whose window peaks below one half, stays.
+    points: (N, 2) crop pixels. heatmap: (H, W, N) logits.
+    """
+    height, width, count = heatmap.shape
+    cell = LANDMARK_SIZE / width
+    center = np.floor(points / cell).astype(np.int64)
+    window = np.arange(-_REFINE_RADIUS, _REFINE_RADIUS + 1)
+    columns, rows = center[:, :1] + window, center[:, 1:] + window
+    inside_x, inside_y = (columns >= 0) & (columns < width), (rows >= 0) & (rows < height)
+    mass = _sigmoid(
+        heatmap[
+            np.clip(rows, 0, height - 1)[:, :, None],
+            np.clip(columns, 0, width - 1)[:, None, :],
+            np.arange(count)[:, None, None],
+        ]
+    )
+    mass *= inside_y[:, :, None] & inside_x[:, None, :]
+    total = np.maximum(mass.sum((1, 2)), np.float32(1e-12))
+    moved = np.stack([(mass.sum(1) * columns).sum(1), (mass.sum(2) * rows).sum(1)], 1)
+    moved *= (cell / total)[:, None]
+    in_crop = inside_x[:, _REFINE_RADIUS] & inside_y[:, _REFINE_RADIUS]
+    sure = in_crop & (mass.max((1, 2)) >= 0.5)
+    return np.where(sure[:, None], moved, points).astype(np.float32)
+
+
+def swap_evidence(previous: Landmarks, current: Landmarks) -> float:
+    """How much nearer the current pose lies to the previous one with left and right exchanged.
+
+    Metres a landmark, in the mean over the limbs; above 0 the network has probably taken left for
+    right in one of the two (`full` does so in some views).
+    """
+    left, right = np.array(get_skeleton("blazepose33").flip).T
+    mirrored = np.arange(33)
+    mirrored[left], mirrored[right] = right, left
+    limbs = slice(11, 33)
+    as_is = np.linalg.norm((current.world - previous.world)[limbs], axis=1).mean()
+    swapped = np.linalg.norm((current.world[mirrored] - previous.world)[limbs], axis=1).mean()
+    return float(as_is - swapped)
+
+
+def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    return 0.5 * (1.0 + np.tanh(0.5 * logits))

@@ -1,0 +1,150 @@
+"""Follows people by their own landmarks; asks the detector only when it must."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .blazepose import Detection, Landmarks, Roi
+from .crops import box_iou, roi_box
+
+Detect = Callable[[], Sequence[Detection]]
+Pose = Callable[[Sequence[Roi]], Sequence[Landmarks]]
+
+_SAME_ROI_IOU = 0.7
+_SAME_PERSON = 0.06  # mean distance of landmarks, in ROI sizes
+_TRIALS = 4  # detections tried at one look, so that a busy background stays affordable
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """A person in the current frame. `track_id` is never given to another track."""
+
+    track_id: int
+    landmarks: Landmarks
+
+
+class RoiTracker:
+    """Keeps one ROI a person; feeds on the detector's and the landmark network's answers.
+
+    max_people: never more tracks than this. enter_score, keep_score: the landmark network's score
+    from which a detection is believed, and below which a person is lost. look_every: frames
+    between closer looks while there is room for further people. forget_after: frames a detection
+    is ignored after the landmark network found nobody in it.
+    """
+
+    def __init__(
+        self,
+        max_people: int = 1,
+        enter_score: float = 0.75,
+        keep_score: float = 0.5,
+        look_every: int = 30,
+        forget_after: int = 10,
+    ) -> None:
+        self.max_people = max_people
+        self.enter_score = enter_score
+        self.keep_score = keep_score
+        self.look_every = look_every
+        self.forget_after = forget_after
+        self.detector_runs = 0  # looks at whole frames so far
+        self._ids = itertools.count()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everybody, as at a known cut; ids go on."""
+        self._tracks: list[Tracked] = []
+        self._rejected: list[tuple[Roi, int]] = []  # and the frame from which it may be tried
+        self._frame = self._next_look = 0
+
+    def step(self, detect: Detect, pose: Pose, look_closer: Detect | None = None) -> list[Tracked]:
+        """The people of the next frame, in the order they were first seen.
+
+        detect: runs the detector on the whole frame. pose: runs the landmark network on at most
+        `max_people` ROIs of it. look_closer: runs the detector on parts of the frame, where small
+        people are larger.
+
+        `detect` runs only while nobody is followed, when somebody was lost (who is looked for in
+        the same frame), and every `look_every` frames while there is room; `look_closer` runs
+        when there still is room after it, but while nobody is there only every `look_every` frames.
+        """
+        before = len(self._tracks)
+        self._follow(pose)
+        look = len(self._tracks) < before or self._frame >= self._next_look
+        if self._room and (look or not self._tracks):
+            self.detector_runs += 1
+            self._admit(detect(), pose)
+        if self._room and look:
+            self._next_look = self._frame + self.look_every
+            if look_closer is not None:
+                self._admit(look_closer(), pose)
+        self._frame += 1
+        return list(self._tracks)
+
+    @property
+    def _room(self) -> int:
+        return self.max_people - len(self._tracks)
+
+    def _follow(self, pose: Pose) -> None:
+        """Move the tracks to where their people went; drop the lost and the doubled."""
+        if not self._tracks:
+            return
+        seen = pose([track.landmarks.next_roi for track in self._tracks])
+        tracks = [Tracked(t.track_id, found) for t, found in zip(self._tracks, seen, strict=True)]
+        tracks = [track for track in tracks if _is_person(track.landmarks, self.keep_score)]
+        kept: list[Tracked] = []
+        for track in sorted(tracks, key=lambda track: -_steadiness(track.landmarks)):
+            if not _seen(track.landmarks, kept):
+                kept.append(track)
+        self._tracks = sorted(kept, key=lambda track: track.track_id)
+
+    def _admit(self, detections: Sequence[Detection], pose: Pose) -> None:
+        """Start tracks for detections of people who are not followed yet.
+
+        The landmark network looks twice, for the detector's ROI is rough: the second time at the
+        ROI of its own first answer, which only a real person survives.
+        """
+        self._rejected = [entry for entry in self._rejected if entry[1] > self._frame]
+        known = [track.landmarks.next_roi for track in self._tracks]
+        known += [roi for roi, _ in self._rejected]
+        trials = 0
+        best_first = sorted(detections, key=lambda detection: -detection.score)
+        for roi in (detection.roi for detection in best_first):
+            if trials == _TRIALS or not self._room:
+                break
+            if any(_same_roi(roi, other) for other in known):
+                continue
+            trials += 1
+            known.append(roi)
+            (found,) = pose([roi])
+            if _is_person(found, self.keep_score):
+                (found,) = pose([found.next_roi])
+            if not _is_person(found, self.enter_score):
+                self._rejected.append((roi, self._frame + self.forget_after))
+            elif not _seen(found, self._tracks):
+                self._tracks.append(Tracked(next(self._ids), found))
+
+
+def _is_person(landmarks: Landmarks, min_score: float) -> bool:
+    points = (landmarks.keypoints_2d, landmarks.auxiliary)
+    return landmarks.score >= min_score and all(np.isfinite(array).all() for array in points)
+
+
+def _seen(landmarks: Landmarks, tracks: Sequence[Tracked]) -> bool:
+    return any(_same_person(landmarks, track.landmarks) for track in tracks)
+
+
+def _same_roi(a: Roi, b: Roi) -> bool:
+    return box_iou(roi_box(Roi(a.center, a.size)), roi_box(Roi(b.center, b.size))) >= _SAME_ROI_IOU
+
+
+def _same_person(a: Landmarks, b: Landmarks) -> bool:
+    """Whether two sets of landmarks lie on each other."""
+    apart = np.linalg.norm(a.keypoints_2d[:, :2] - b.keypoints_2d[:, :2], axis=1).mean()
+    return bool(apart < _SAME_PERSON * max(a.roi.size, b.roi.size))
+
+
+def _steadiness(landmarks: Landmarks) -> float:
+    """Score, less for a track that jumped: of two on one person, the one that was there stays."""
+    here, there = (Roi(roi.center, roi.size) for roi in (landmarks.roi, landmarks.next_roi))
+    return landmarks.score * box_iou(roi_box(here), roi_box(there))
