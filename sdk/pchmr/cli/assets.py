@@ -22,8 +22,9 @@ def list_assets() -> None:
     from ..assets import ASSETS, cache_folder, cached
 
     table = Table(box=None, pad_edge=False)
-    for column in ("asset", "MB", "cached", "licence", "package"):
+    for column in ("asset", "MB", "cached", "licence"):
         table.add_column(column, justify="right" if column == "MB" else "left", no_wrap=True)
+    table.add_column("package", overflow="fold")
     credits: dict[str, list[str]] = {}
     for asset in ASSETS.values():
         credits.setdefault(asset.credit, []).append(asset.name)
