@@ -7,6 +7,7 @@ parent and 1 at its child. A row needs four bones or so: the kernels read A and 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ Float32 = npt.NDArray[np.float32]
 MOST_BONES = 8  # a vertex, in the kernels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SparseWeights:
     """A and A * W by rows; a row with fewer than S bones is padded with bone 0 and zeros.
 
@@ -45,6 +46,11 @@ class SparseWeights:
             raise ValueError(f"{self.indices.shape[1]} bones a vertex; expected 1 to {MOST_BONES}")
         if self.indices.size and self.indices.min() < 0:
             raise ValueError(f"indices go down to {self.indices.min()}; bones count from 0")
+
+    @cached_property
+    def bones_needed(self) -> int:
+        """One more than the highest bone index."""
+        return int(self.indices.max(initial=-1)) + 1
 
     def to_dense(self, bones: int) -> tuple[Float32, Float32]:
         """A and A * W, each (V, bones) float32."""

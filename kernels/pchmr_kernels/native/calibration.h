@@ -306,7 +306,8 @@ PCHMR_FUNCTION void blend_vertex(const float *vertex, const float *records, cons
         Wide wide[16 / PCHMR_LANES];
         Vec4 column[4];
     } blended = {};
-    Vec4 stretch = {centre[0], centre[1], centre[2], 0};
+    const Vec4 origin = {centre[0], centre[1], centre[2], 0};
+    Vec4 stretch = {};
     for (int s = 0; s < Slots; ++s) {
         const float *record = records + (int64_t)index[s] * kRecord;
         for (int i = 0; i < 16 / PCHMR_LANES; ++i)
@@ -316,7 +317,7 @@ PCHMR_FUNCTION void blend_vertex(const float *vertex, const float *records, cons
     const Vec4 moved = blended.column[0] * (vertex[0] - centre[0]) +
                        blended.column[1] * (vertex[1] - centre[1]) +
                        blended.column[2] * (vertex[2] - centre[2]) + blended.column[3] + stretch;
-    store(moved, out);
+    store(moved + origin, out);  // last: far from the camera this one rounding is all that is lost
 }
 
 }  // namespace pchmr
