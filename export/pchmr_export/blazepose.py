@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +65,7 @@ class BlazePoseNetwork:
     crop: Crop
     provenance: Provenance
     gates: Mapping[str, Gate]
-    parity: Mapping[str, NDArray[np.generic]]
+    parity: Mapping[str, NDArray[Any]]
 
 
 def build_detector() -> BlazePoseNetwork:
@@ -123,7 +123,7 @@ def build_landmark(variant: Variant = "full", heatmaps: bool = False) -> BlazePo
     )
 
 
-def read_parity(network: str) -> dict[str, NDArray[np.generic]]:
+def read_parity(network: str) -> dict[str, NDArray[Any]]:
     """`inputs/image` and the original runtime's `outputs/<name>` of "detector" or a variant.
 
     The crops (B = 2) are from the demo video: David Pagnon, Sports2D, BSD-3-Clause. The detector
@@ -153,8 +153,8 @@ def _network(
     asset = get_asset(f"blazepose_{network}")
     return BlazePoseNetwork(
         model=model,
-        inputs=tuple(_spec(value) for value in model.graph.input),
-        outputs=tuple(_spec(value) for value in model.graph.output),
+        inputs=tuple(tensor_spec(value) for value in model.graph.input),
+        outputs=tuple(tensor_spec(value) for value in model.graph.output),
         crop=crop,
         provenance=Provenance(
             source=f"{asset.root}/{asset.patterns[0]} of {asset.package.requirement}",
@@ -167,7 +167,8 @@ def _network(
     )
 
 
-def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
+def tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    """Name, shape with a free batch, and dtype of a graph's input or output."""
     from onnx import helper
 
     tensor = value.type.tensor_type

