@@ -82,21 +82,28 @@ def fetch(name: str, progress: bool = True) -> Path:
     once a download has taken two seconds.
 
     Raises:
-        AssetError: unknown name; package manager missing or failed; a sha256 that differs.
+        AssetError: unknown name; package manager missing or failed; a sha256 that differs; a cache
+            that cannot be written.
     """
     asset = get_asset(name)
     path = cached(name)
     if path is not None:
         return path
     root = cache_folder() / "assets"
-    root.mkdir(parents=True, exist_ok=True)
-    _remove_stale(root)
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=root) as scratch:
-        archive = _download(asset, Path(scratch), progress)
-        for sibling in ASSETS.values():
-            if sibling.package is asset.package and cached(sibling.name) is None:
-                _extract(sibling, archive, Path(scratch) / sibling.name)
-                _install(Path(scratch) / sibling.name, sibling)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        _remove_stale(root)
+        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=root) as scratch:
+            archive = _download(asset, Path(scratch), progress)
+            for sibling in ASSETS.values():
+                if sibling.package is asset.package and cached(sibling.name) is None:
+                    _extract(sibling, archive, Path(scratch) / sibling.name)
+                    _install(Path(scratch) / sibling.name, sibling)
+    except OSError as error:
+        raise AssetError(
+            f"asset {name!r} cannot be written into {root}: {error}: make room, or set PCHMR_CACHE "
+            f"to another folder"
+        ) from error
     path = cached(name)
     assert path is not None
     return path
