@@ -8,6 +8,9 @@ import torch
 from pchmr_training.networks.fixtures import find_parity_kit, verify_fixture
 
 CHEAP = (
+    "cpn50_256x192",
+    "cpn_tf50_256x192",
+    "hmr_tf",
     "hrnet_w32_256x192",
     "pose2mesh_lifter17",
     "posenet_r50_18j",
@@ -21,7 +24,17 @@ CHEAP = (
     "videopose3d_humaneva15_27",
     "videopose3d_traj_243",
 )
-EXPENSIVE = ("hrnet_w48_384x288", "pose2mesh_lifter19", "posenet_r50_21j")
+EXPENSIVE = (
+    "cpn101_384x288",
+    "cpn50_384x288",
+    "cpn_tf101_384x288",
+    "cpn_tf50_384x288",
+    "hmmr_tf",
+    "hmr2",
+    "hrnet_w48_384x288",
+    "pose2mesh_lifter19",
+    "posenet_r50_21j",
+)
 
 
 @pytest.fixture(scope="module", autouse=True)

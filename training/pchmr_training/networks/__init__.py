@@ -6,7 +6,21 @@ from types import MappingProxyType
 
 from pchmr_engines.errors import InputError
 
-from . import hrnet, martinez, pose2mesh, posenet, semgcn, spin_hmr, videopose3d
+from . import (
+    cpn,
+    cpn_tf,
+    hmmr_tf,
+    hmr2,
+    hmr_tf,
+    hrnet,
+    martinez,
+    pose2mesh,
+    posenet,
+    semgcn,
+    spin_hmr,
+    vibe,
+    videopose3d,
+)
 from .spec import FeatureInput, ImageInput, KeypointInput, NetworkSpec
 
 __all__ = [
@@ -18,7 +32,11 @@ __all__ = [
     "get_network",
 ]
 
-_MODULES = (spin_hmr, videopose3d, hrnet, semgcn, martinez, posenet, pose2mesh)
+_MODULES = (
+    *(spin_hmr, hmr_tf, hmmr_tf, vibe, hmr2),
+    *(videopose3d, semgcn, martinez, pose2mesh),
+    *(cpn, cpn_tf, hrnet, posenet),
+)
 
 NETWORKS: Mapping[str, NetworkSpec] = MappingProxyType(
     {spec.name: spec for module in _MODULES for spec in module.SPECS}
