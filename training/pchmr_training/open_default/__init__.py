@@ -1,0 +1,1 @@
+"""The open default's small networks, mesh generator G and lifter L, and their training."""
