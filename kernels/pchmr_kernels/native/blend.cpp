@@ -30,8 +30,6 @@ int32_t guarded(Work work) {
     }
 }
 
-// ---- Instruction sets
-
 struct Isa {
     const char *name;
     void (*blend)(const pchmr_rows &);
@@ -59,8 +57,6 @@ std::atomic<const Isa *> &chosen() {
     static std::atomic<const Isa *> isa{&isas().back()};
     return isa;
 }
-
-// ---- Blend
 
 constexpr int64_t kVerticesAThread = 8192;  // about 40 us of work; fewer do not repay a thread
 
@@ -111,8 +107,6 @@ void blend_batch(const pchmr_weights &weights, int64_t batch, int32_t bones, con
     part(0);
     for (std::thread &other : others) other.join();
 }
-
-// ---- What the caller can get wrong
 
 int32_t check_weights(const pchmr_weights &weights, bool stretch) {
     if (weights.slots < 1 || weights.slots > PCHMR_MAX_SLOTS)

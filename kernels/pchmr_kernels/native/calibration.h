@@ -20,8 +20,6 @@
 
 namespace pchmr {
 
-// ---- Three numbers, nine numbers
-
 struct Vec3 {
     double x, y, z;
 };
@@ -62,8 +60,6 @@ PCHMR_FUNCTION Mat3 turn(Vec3 c, double sine, double f) {
              {xy + s.z, 1 - xx - zz, yz - s.x},
              {xz - s.y, yz + s.x, 1 - xx - yy}}};
 }
-
-// ---- One bone
 
 constexpr double kShortestBone = 1e-9;  // metres; a shorter bone has no direction
 constexpr double kParallel = 1e-20;     // squared sine of an angle that cannot be told from 0 or pi
@@ -113,8 +109,6 @@ PCHMR_FUNCTION double joint_weight(double confidence, double low, double high) {
     if (!(x > 0)) return 0;
     return x < 1 ? x * x * (3 - 2 * x) : 1;
 }
-
-// ---- The torso
 
 // The rotation R with the greatest trace(R H): Horn's unit quaternion, the eigenvector of a symmetric
 // 4 x 4 matrix, by Jacobi sweeps. Never a reflection.
@@ -204,8 +198,6 @@ PCHMR_FUNCTION double fitting_scale(const pchmr_bones &bones, const Vec3 *source
     return numerator * denominator > 0 ? numerator / denominator : 1;
 }
 
-// ---- One row: all bones of one person
-
 // Psi | T (K, 3, 4) and Delta (K, 3) about `centre`, which it sets to the source's root rounded to
 // float32. The pre-alignment is folded into Psi and T.
 PCHMR_FUNCTION void row_transforms(const pchmr_bones &bones, const double *source_joints,
@@ -263,8 +255,6 @@ PCHMR_FUNCTION void row_transforms(const pchmr_bones &bones, const double *sourc
     }
     centre[0] = origin.x, centre[1] = origin.y, centre[2] = origin.z;
 }
-
-// ---- One vertex
 
 // A bone is a record of 32 floats, two cache lines: the columns of R and t, each padded to four, then
 // delta. Lanes says how many floats an instruction takes.
