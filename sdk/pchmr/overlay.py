@@ -103,7 +103,7 @@ class Renderer:
         turned = (meshes - center) @ turn.T + (0.0, 0.0, _VIEW_DISTANCE_M)
         focal_px = height * _VIEW_DISTANCE_M / height_m
         camera = Camera(focal_px, focal_px, (width - 1) / 2, (height - 1) / 2)
-        image = np.full((height, width, 3), background, np.uint8)
+        image = _blank(height, width, background)
         return self.render(image, turned, camera, colors=colors, alpha=1.0, in_place=True)
 
     def _middle(self, meshes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -152,16 +152,19 @@ def compose_panels(
 
     Panels get the height of the first, and stand in the middle where their column is wider.
     """
-    fitted = [_to_height(panel, panels[0].shape[0]) for panel in panels]
+    height = panels[0].shape[0]
+    fitted = [_to_height(panel, height) for panel in panels]
     columns = columns or len(fitted)
     widths = [max(panel.shape[1] for panel in fitted[i::columns]) for i in range(columns)]
-    cells = [_widen(panel, widths[i % columns]) for i, panel in enumerate(fitted)]
-    for cell, label in zip(cells, labels, strict=False):
-        _draw_label(cell, label)
-    blank = np.full_like(cells[0], BACKGROUND)
-    rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
-    rows[-1] += [_widen(blank[:, :0], width) for width in widths[len(rows[-1]) :]]
-    return np.vstack([np.hstack(row) for row in rows])
+    canvas = _blank(height * -(-len(fitted) // columns), sum(widths))
+    for i, panel in enumerate(fitted):
+        top, left = i // columns * height, sum(widths[: i % columns])
+        cell = canvas[top : top + height, left : left + widths[i % columns]]
+        margin = (cell.shape[1] - panel.shape[1]) // 2
+        cell[:, margin : margin + panel.shape[1]] = panel
+        if i < len(labels):
+            _draw_label(cell, labels[i])
+    return canvas
 
 
 def contact_sheet(frames: Sequence[Image], columns: int = 3, *, width: int = 1920) -> Image:
@@ -171,7 +174,7 @@ def contact_sheet(frames: Sequence[Image], columns: int = 3, *, width: int = 192
     cell = (width - gap * (columns + 1)) // columns
     height = round(frames[0].shape[0] * cell / frames[0].shape[1])
     rows = -(-len(frames) // columns)
-    sheet = np.full((gap + rows * (height + gap), width, 3), BACKGROUND, np.uint8)
+    sheet = _blank(gap + rows * (height + gap), width)
     for i, frame in enumerate(frames):
         top = gap + i // columns * (height + gap)
         left = gap + i % columns * (cell + gap)
@@ -189,12 +192,10 @@ def _to_height(image: Image, height: int) -> Image:
     return np.asarray(resized, np.uint8)
 
 
-def _widen(image: Image, width: int) -> Image:
-    """A copy `width` pixels wide, the image in its middle."""
-    cell = np.full((image.shape[0], width, 3), BACKGROUND, np.uint8)
-    left = (width - image.shape[1]) // 2
-    cell[:, left : left + image.shape[1]] = image
-    return cell
+def _blank(height: int, width: int, color: Color = BACKGROUND) -> Image:
+    # By rows: filling pixel by pixel takes ten times as long.
+    row = np.tile(np.array(color, np.uint8), (width, 1))
+    return np.broadcast_to(row, (height, width, 3)).copy()
 
 
 def _draw_label(image: Image, text: str) -> None:
