@@ -39,7 +39,7 @@ from pchmr_engines.verify import verify_bundle
 from pchmr_kernels.skeletons import get_skeleton
 from pchmr_kernels.weights import from_dense, initial_weights
 
-from .blazepose import BlazePoseNetwork, build_detector, build_landmark, tensor_spec
+from .blazepose import BlazePoseNetwork, Variant, build_detector, build_landmark, tensor_spec
 from .open_body import build_open_body
 
 DATA = Path(__file__).parent / "data"
@@ -47,8 +47,8 @@ SKELETON = "smpl24"
 BONES_A_VERTEX = 4
 PREFIX = f"calibration_{SKELETON}_"
 LICENCE = "Apache-2.0: trained by this project on the CMU Graphics Lab Motion Capture Database"
-GENERATOR_GATES = {"rot6d": Parity("", 1.0, 0.0, 1e-3), "betas": Parity("", 1.0, 0.0, 1e-3)}
-LIFTER_GATES = {name: Parity("mm", 1000.0, 0.0, 0.1) for name in ("joints", "landmarks")}
+GENERATOR_GATES = {"rot6d": Parity("", 1.0, 0.0, 5e-3), "betas": Parity("", 1.0, 0.0, 5e-3)}
+LIFTER_GATES = {name: Parity("mm", 1000.0, 0.0, 1.0) for name in ("joints", "landmarks")}
 
 _TRUNK = {"left_hip": 0.5, "right_hip": 0.5}, {"left_shoulder": 0.5, "right_shoulder": 0.5}
 
@@ -96,7 +96,7 @@ def open_plus_bundle() -> Path:
     return _built("open-plus", {"landmarks": "full", "pose_landmarks": "heavy"})
 
 
-def _built(name: str, landmarks: Mapping[str, str]) -> Path:
+def _built(name: str, landmarks: Mapping[str, Variant]) -> Path:
     target = cache_folder("bundles") / f"{name}-{_sources_digest()[:12]}"
     if not (target / MANIFEST).is_file():
         for package in ("scipy", "onnx"):
@@ -117,7 +117,7 @@ def _sources_digest() -> str:
     return digest.hexdigest()
 
 
-def build_bundle(target: Path, name: str, landmarks: Mapping[str, str]) -> None:
+def build_bundle(target: Path, name: str, landmarks: Mapping[str, Variant]) -> None:
     """Write the bundle `name` to `target`. landmarks: stage name -> BlazePose variant."""
     stages: list[Stage] = []
     files: dict[str, bytes | Path] = {}
@@ -126,7 +126,7 @@ def build_bundle(target: Path, name: str, landmarks: Mapping[str, str]) -> None:
         _add_blazepose(stages, files, "detector", "detector", build_detector())
         for stage, variant in landmarks.items():
             step(f"landmark network {variant}")
-            network = build_landmark(variant)  # type: ignore[arg-type]
+            network = build_landmark(variant, heatmaps=True)
             _add_blazepose(stages, files, stage, "pose2d", network)
         _add_network(stages, files, "generator", "mesh-generator", GENERATOR_GATES)
         _add_network(stages, files, "lifter", "lifter", LIFTER_GATES)

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+
 from pchmr_engines.bundle import Bundle
 from pchmr_engines.engine import Engine
 from pchmr_engines.errors import InputError

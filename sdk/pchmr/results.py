@@ -44,40 +44,71 @@ def person_to_arrays(person: Person) -> dict[str, np.ndarray]:
     return {name: np.asarray(values[name], dtype) for name, dtype in _FIELDS.items()}
 
 
+class _Columns:
+    """The fields of one group of rows, each growing in a scratch file of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._files: dict[str, IO[bytes]] = {
+            name: open(folder / name, "w+b")  # noqa: SIM115
+            for name in _FIELDS
+        }
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self.rows = 0
+
+    def add(self, person: Person) -> None:
+        for name, array in person_to_arrays(person).items():
+            if self._shapes.setdefault(name, array.shape) != array.shape:
+                raise ValueError(f"{name} is {array.shape}; expected {self._shapes[name]}")
+            self._files[name].write(np.ascontiguousarray(array).data)
+        self.rows += 1
+
+    def move_to(self, archive: zipfile.ZipFile, prefix: str) -> None:
+        for name, file in self._files.items():
+            header = {
+                "descr": _FIELDS[name],
+                "fortran_order": False,
+                "shape": (self.rows, *self._shapes.get(name, ())),
+            }
+            file.seek(0)
+            with file, archive.open(f"{prefix}{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array_header_1_0(entry, header)
+                shutil.copyfileobj(file, entry, 1 << 20)
+
+
 class ResultWriter:
     """Writes `path` (npz): one row a person and frame, in order of frames. A context manager.
 
     Arrays: vertices (N, V, 3) metres, camera frame; joints, target_joints (N, J, 3);
-    keypoints_2d (N, 33, 3); rotmats (N, K, 3, 3); betas; bbox; camera (fx, fy, cx, cy); frame;
-    t_ns; track_id; score; valid; and once: faces (F, 3), frames (how many were read).
+    joint_confidence (N, J); keypoints_2d (N, 33, 3); rotmats (N, K, 3, 3); betas; bbox; camera
+    (fx, fy, cx, cy); frame; t_ns; track_id; score; valid; and once: faces (F, 3), frames (how many
+    were read). Rows of several `groups` are kept apart, under "<group>_vertices" and so on.
     json_path: the same without vertices and rotmats, as {"frames": [{"frame", "people"}, ...]}.
     An interrupted run leaves what was done so far, complete and readable.
     """
 
     def __init__(
-        self, path: Path | str, faces: np.ndarray, json_path: Path | str | None = None
+        self,
+        path: Path | str,
+        faces: np.ndarray,
+        json_path: Path | str | None = None,
+        groups: Sequence[str] = ("",),
     ) -> None:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.frames = self.rows = 0
+        self.frames = 0
         self._faces = faces
-        self._shapes: dict[str, tuple[int, ...]] = {}
         self._scratch = tempfile.TemporaryDirectory(prefix=".results-", dir=self.path.parent)
-        self._columns: dict[str, IO[bytes]] = {
-            name: open(Path(self._scratch.name) / name, "w+b")  # noqa: SIM115
-            for name in _FIELDS
+        self._groups = {
+            group: _Columns(Path(self._scratch.name) / f"rows-{group}") for group in groups
         }
         self._json = _JsonFrames(Path(json_path)) if json_path else None
 
-    def add(self, index: int, people: Sequence[Person]) -> None:
+    def add(self, index: int, people: Sequence[Person], group: str = "") -> None:
         """Append the people of one frame; none is fine."""
-        self.frames += 1
+        self.frames = max(self.frames, index + 1)
         for person in people:
-            for name, array in person_to_arrays(person).items():
-                if self._shapes.setdefault(name, array.shape) != array.shape:
-                    raise ValueError(f"{name} is {array.shape}; expected {self._shapes[name]}")
-                self._columns[name].write(np.ascontiguousarray(array).data)
-            self.rows += 1
+            self._groups[group].add(person)
         if self._json:
             self._json.add(index, people)
 
@@ -85,15 +116,8 @@ class ResultWriter:
         """Assemble the file and put it in place in one step."""
         part = self.path.with_name(self.path.name + ".part")
         with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
-            for name, dtype in _FIELDS.items():
-                column = self._columns[name]
-                column.seek(0)
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                    shape = (self.rows, *self._shapes.get(name, ()))
-                    header = {"descr": dtype, "fortran_order": False, "shape": shape}
-                    np.lib.format.write_array_header_1_0(entry, header)
-                    shutil.copyfileobj(column, entry, 1 << 20)
-                column.close()
+            for group, columns in self._groups.items():
+                columns.move_to(archive, f"{group}_" if group else "")
             for name, array in {"faces": self._faces, "frames": np.array(self.frames)}.items():
                 with archive.open(f"{name}.npy", "w") as entry:
                     np.lib.format.write_array(entry, array, allow_pickle=False)

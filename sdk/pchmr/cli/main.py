@@ -8,6 +8,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import typer
+
 from pchmr_engines.errors import PchmrError
 
 

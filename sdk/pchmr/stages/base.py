@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+
 from pchmr_engines.engine import Context, Engine
 
 from ..blazepose import Roi

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+
 from pchmr_engines.engine import Context, Engine
 
 from ..blazepose import (

@@ -1,0 +1,114 @@
+"""`pchmr doctor`: what this machine can run, and what to install for the rest."""
+
+from __future__ import annotations
+
+import ctypes.util
+import importlib.metadata
+import importlib.util
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One ability of this machine. mend: what to do where it is missing."""
+
+    ability: str
+    ok: bool
+    found: str
+    mend: str = ""
+
+
+OPTIONAL = (  # what it brings, package to import, distribution, extra
+    ("run engines (ONNX Runtime)", "onnxruntime", "onnxruntime", "cpu"),
+    ("run engines (OpenVINO)", "openvino", "openvino", "openvino"),
+    ("build the open bundle: body", "scipy", "scipy", "open"),
+    ("build the open bundle: graphs", "onnx", "onnx", "open"),
+    ("export and train", "torch", "torch", "train"),
+)
+
+
+def examine() -> Iterator[Finding]:
+    """Every finding; imports nothing heavy."""
+    from pchmr_engines.host import cpu_name, usable_cpus
+
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Finding(f"Python {version}", sys.version_info >= (3, 10), sys.executable, "use 3.10+")
+    yield Finding(f"{usable_cpus()} CPUs", True, " ".join(cpu_name().split()[:5]))
+    yield _native()
+    for ability, package, distribution, extra in OPTIONAL:
+        there = importlib.util.find_spec(package) is not None
+        found = importlib.metadata.version(distribution) if there else "not installed"
+        yield Finding(ability, there, found, f"pip install 'pchmr[{extra}]'")
+    yield _codec()
+    driver = ctypes.util.find_library("cuda") or ctypes.util.find_library("nvcuda")
+    yield Finding(
+        "NVIDIA GPU driver", driver is not None, driver or "none", "engines run on the CPU"
+    )
+    npm = shutil.which("npm")
+    yield Finding(
+        "fetch the bundle open-plus (npm)", npm is not None, npm or "none", "install Node.js"
+    )
+    yield from _assets()
+
+
+def _native() -> Finding:
+    from pchmr_kernels import native
+
+    try:
+        return Finding("native kernels", True, native.instruction_set())
+    except (ImportError, OSError) as error:
+        return Finding("native kernels", False, "not loaded", str(error))
+
+
+def _codec() -> Finding:
+    import av
+
+    try:
+        av.codec.Codec("libx264", "w")
+    except ValueError:
+        return Finding(
+            "write H.264 video",
+            False,
+            f"av {av.__version__} without libx264",
+            "pip install --force-reinstall av",
+        )
+    return Finding("write H.264 video", True, f"av {av.__version__}, libx264")
+
+
+def _assets() -> Iterator[Finding]:
+    from ..assets import ASSETS, cache_folder, cached
+
+    names = [name for name in ASSETS if cached(name)]
+    yield Finding(
+        "assets in the cache",
+        bool(names),
+        f"{', '.join(names) or 'none'} in {cache_folder()}",
+        "fetched when first needed, or  pchmr assets fetch NAME",
+    )
+
+
+def doctor(json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False) -> None:
+    """Show what this machine can run and what to install for the rest."""
+    findings = list(examine())
+    if json:
+        import dataclasses
+        from json import dumps
+
+        typer.echo(dumps([dataclasses.asdict(finding) for finding in findings], indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "ability", "found", "what to do"):
+        table.add_column(column, overflow="fold")
+    for finding in findings:
+        mark = "[green]yes[/]" if finding.ok else "[yellow]no[/]"
+        table.add_row(mark, finding.ability, finding.found, "" if finding.ok else finding.mend)
+    Console().print(table)

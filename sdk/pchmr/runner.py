@@ -1,0 +1,141 @@
+"""Runs a pipeline over any input and writes what it finds: overlay, results, latency."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter_ns
+
+from pchmr_engines.errors import InputError
+
+from .latency import LatencyLog
+from .media import Frame, Image, Source, VideoWriter, write_photo
+from .overlay import Renderer
+from .people import Person
+from .pipeline import Pipeline
+from .results import ResultWriter
+
+PHOTO_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov"}
+
+Draw = Callable[[Frame, Sequence[Person]], Image]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where a run writes. overlay: a photo, a video or, for a folder of photos, a folder."""
+
+    overlay: Path
+    results: Path
+    json: Path | None = None
+
+    @classmethod
+    def beside(cls, out: Path, source: Source, stem: str, json: bool) -> Outputs:
+        """From the command's -o: a picture or video file, or a folder for everything.
+
+        Raises:
+            InputError: a video was asked for of a photo, or the other way round.
+        """
+        suffix = out.suffix.lower()
+        video = source.kind in ("video", "stream", "camera")
+        if suffix in PHOTO_SUFFIXES | VIDEO_SUFFIXES:
+            expected = VIDEO_SUFFIXES if video else PHOTO_SUFFIXES
+            if suffix not in expected or source.kind == "folder":
+                wanted = "a folder" if source.kind == "folder" else f"one of {sorted(expected)}"
+                raise InputError(
+                    f"output {out} for a {source.kind}; expected {wanted}: change the argument of -o"
+                )
+            return cls(out, out.with_suffix(".npz"), out.with_suffix(".json") if json else None)
+        name = {"folder": "overlay", "photo": f"{stem}.png"}.get(source.kind, f"{stem}.mp4")
+        return cls(
+            out / name,
+            out / f"{stem}.npz",
+            out / f"{stem}.json" if json else None,
+        )
+
+
+def run_source(
+    source: Source,
+    pipeline: Pipeline,
+    outputs: Outputs,
+    draw: Draw | None = None,
+    limit: int | None = None,
+) -> LatencyLog:
+    """Every frame of the source through the pipeline; what was done so far is never lost.
+
+    draw: makes the overlay of a frame; the calibrated meshes over the picture by default.
+    limit: stop after so many frames. A KeyboardInterrupt ends a live source, and is no error.
+
+    Raises:
+        InputError: no frame held a person. All outputs are written before.
+    """
+    if draw is None:
+        renderer = Renderer(pipeline.body.faces)
+
+        def draw(frame: Frame, people: Sequence[Person]) -> Image:
+            meshes = [person.vertices for person in people]
+            camera = people[0].camera if people else None
+            return renderer.render(frame.image, meshes, camera) if camera else frame.image
+
+    log = LatencyLog()
+    with ExitStack() as stack:
+        results = stack.enter_context(
+            ResultWriter(outputs.results, pipeline.body.faces, outputs.json)
+        )
+        write = stack.enter_context(_overlay_writer(source, outputs.overlay))
+        try:
+            for frame in _progress(source, limit):
+                if source.kind == "folder":
+                    pipeline.reset()
+                people = pipeline(frame.image, frame.t_ns)
+                log.add(len(people), people[0].latency_ms if people else {})
+                results.add(frame.index, people)
+                begin = perf_counter_ns()
+                write(frame, draw(frame, people))
+                log.add_apart("draw", (perf_counter_ns() - begin) / 1e6)
+        except KeyboardInterrupt:
+            if not source.live:
+                raise
+    if not log.people:
+        raise InputError(
+            f"no person found in {log.frames} frames; expected someone at least half visible and "
+            f"a tenth of the picture high: try a nearer view. The pictures are in {outputs.overlay}"
+        )
+    return log
+
+
+@contextmanager
+def _overlay_writer(source: Source, path: Path) -> Iterator[Callable[[Frame, Image], None]]:
+    """A function that writes one overlay, made for the kind of the source."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if source.kind == "photo":
+        yield lambda frame, image: write_photo(path, image)
+    elif source.kind == "folder":
+        path.mkdir(exist_ok=True)
+        yield lambda frame, image: write_photo(path / Path(str(frame.path)).name, image)
+    else:
+        with VideoWriter(path, source.fps, source.size) as video:
+            yield lambda frame, image: video.write(image, frame.t_ns)
+
+
+def _progress(source: Source, limit: int | None) -> Iterator[Frame]:
+    """The frames, with a bar on stderr."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+    total = min(source.count or limit or 0, limit or source.count or 0) or None
+    columns = (
+        SpinnerColumn(),
+        *Progress.get_default_columns()[:-1],
+        TimeRemainingColumn(),
+        TextColumn("{task.completed} frames"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(source.kind, total=total)
+        for count, frame in enumerate(source, start=1):
+            yield frame
+            bar.advance(task)
+            if count == limit:
+                return
