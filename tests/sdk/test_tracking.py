@@ -91,6 +91,14 @@ def test_lost_person_is_looked_for_in_the_same_frame() -> None:
     assert scene.detections == 2
 
 
+def test_one_of_two_lost_is_looked_for_in_the_same_frame() -> None:
+    scene, tracker = Scene({"a": (300, 300), "b": (900, 300)}), RoiTracker(2)
+    assert ids(scene.step(tracker)) == [0, 1]
+    scene.people["a"] = (300, 900)
+    assert ids(scene.step(tracker)) == [1, 2]
+    assert scene.detections == 2
+
+
 def test_person_who_left_is_not_kept() -> None:
     scene, tracker = Scene({"a": (300, 300)}), RoiTracker()
     scene.step(tracker)
