@@ -127,10 +127,8 @@ def seeded_network(
 ) -> tuple[torch.nn.Module, dict[str, NDArray[Any]]]:
     """The network with name-seeded weights, in evaluation mode, and those weights."""
     weights = seeded_state(spec.shapes, scale)
-    network = spec.build()
-    state = {spec.module_key(key): torch.from_numpy(value) for key, value in weights.items()}
-    network.load_state_dict(state, assign=True)
-    return network.eval(), weights
+    state = {key: torch.from_numpy(value) for key, value in weights.items()}
+    return spec.with_weights(state), weights
 
 
 def verify_fixture(path: Path) -> tuple[NetworkSpec, dict[str, float]]:

@@ -24,17 +24,15 @@ def edges(skeleton: str) -> list[tuple[int, int]]:
 class SemGraphConv(nn.Module):
     """(B, 16, inputs) to (B, 16, outputs); a joint and its neighbours have weights of their own."""
 
-    edges: Tensor
-
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.register_buffer("edges", torch.tensor(edges(SKELETON)).T, persistent=False)
+        self.edges = edges(SKELETON)
         self.W = nn.Parameter(nn.init.xavier_uniform_(torch.empty(2, inputs, outputs), 1.414))
-        self.e = nn.Parameter(torch.ones(1, self.edges.shape[1]))
+        self.e = nn.Parameter(torch.ones(1, len(self.edges)))
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        rows, columns = self.edges
+        rows, columns = torch.tensor(self.edges, device=x.device).unbind(1)
         absent = x.new_full((x.shape[1], x.shape[1]), -9e15)
         adjacency = absent.index_put((rows, columns), self.e[0]).softmax(-1)
         itself = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)

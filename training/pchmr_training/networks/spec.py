@@ -103,6 +103,17 @@ class NetworkSpec:
     def module_key(self, key: str) -> str:
         return key.replace("/", ".") if self.tensorflow else key
 
+    def with_weights(self, state: Mapping[str, Tensor]) -> nn.Module:
+        """The network, ready to evaluate, on the very tensors of `state` (official key -> value).
+
+        Raises: RuntimeError when keys or shapes are not those of `shapes`.
+        """
+        with torch.device("meta"):
+            network = self.build()
+        own = {self.module_key(key): value for key, value in state.items()}
+        network.load_state_dict(own, assign=True)
+        return network.eval()
+
     def run(self, network: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
         """Everything a parity fixture may ask for, by name."""
         if self.probe is not None:
