@@ -92,7 +92,7 @@ def test_lost_person_is_looked_for_in_the_same_frame() -> None:
 
 
 def test_one_of_two_lost_is_looked_for_in_the_same_frame() -> None:
-    scene, tracker = Scene({"a": (300, 300), "b": (900, 300)}), RoiTracker(2)
+    scene, tracker = Scene({"a": (300, 300), "b": (900, 300)}), RoiTracker(3, look_every=30)
     assert ids(scene.step(tracker)) == [0, 1]
     scene.people["a"] = (300, 900)
     assert ids(scene.step(tracker)) == [1, 2]
