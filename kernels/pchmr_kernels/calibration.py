@@ -92,7 +92,6 @@ class Calibrator:
             *(joints, len(bones), pairs, ordered, root, len(axes), spanned, len(used), fitted),
             *(scale == "fit", *thresholds),
         )
-        self._weights = native.WeightsStruct.of(weights)
         self._library = native.library()
 
     def __call__(
@@ -119,8 +118,9 @@ class Calibrator:
         out = native.as_output(out, vertices.shape)
         pose = self._pose(batch, source, target, confidence, alpha)
         failed = self._library.pchmr_calibrate_f32(
-            *(ctypes.byref(self._bones), ctypes.byref(self._weights), batch, vertices.ctypes.data),
-            *(*map(native.address, pose), out.ctypes.data, threads),
+            *(ctypes.byref(self._bones), ctypes.byref(self.weights.as_c), batch),
+            *map(native.address, (vertices, *pose, out)),
+            threads,
         )
         native.check(self._library, failed)
         return out

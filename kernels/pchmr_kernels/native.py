@@ -22,23 +22,6 @@ Float32 = npt.NDArray[np.float32]
 VERSION = 1  # PCHMR_VERSION of native/pchmr_kernels.h
 
 
-class WeightsStruct(ctypes.Structure):
-    """pchmr_weights. The arrays of `of` must outlive it."""
-
-    _fields_ = (
-        ("vertices", ctypes.c_int64),
-        ("slots", ctypes.c_int32),
-        ("indices", ctypes.c_void_p),
-        ("values", ctypes.c_void_p),
-        ("offsets", ctypes.c_void_p),
-    )
-
-    @classmethod
-    def of(cls, weights: SparseWeights) -> WeightsStruct:
-        arrays = (weights.indices, weights.values, weights.offsets)
-        return cls(*weights.indices.shape, *(array.ctypes.data for array in arrays))
-
-
 @cache
 def library() -> ctypes.CDLL:
     """The loaded library, its version checked.
@@ -128,16 +111,21 @@ def blend(
     out = as_output(out, vertices.shape)
     loaded = library()
     failed = loaded.pchmr_blend_f32(
-        ctypes.byref(WeightsStruct.of(weights)),
-        *(batch, bones, vertices.ctypes.data, transforms.ctypes.data),
-        *(address(delta), address(centre), out.ctypes.data, threads),
+        ctypes.byref(weights.as_c),
+        *(batch, bones, address(vertices), address(transforms)),
+        *(address(delta), address(centre), address(out), threads),
     )
     check(loaded, failed)
     return out
 
 
 def address(array: npt.NDArray[Any] | None) -> int | None:
-    return None if array is None else array.ctypes.data
+    """Of the data of a contiguous array; None for None. The array must outlive the call."""
+    if array is None:
+        return None
+    if array.flags.writeable and array.size:  # a quarter of the time of .ctypes.data
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
+    return array.ctypes.data
 
 
 def as_float32(name: str, array: Float32, shape: tuple[int, ...]) -> Float32:

@@ -6,6 +6,7 @@ parent and 1 at its child. A row needs four bones or so: the kernels read A and 
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,6 +21,18 @@ Array = npt.NDArray[np.floating[Any]]
 Float32 = npt.NDArray[np.float32]
 
 MOST_BONES = 8  # a vertex, in the kernels
+
+
+class WeightsStruct(ctypes.Structure):
+    """pchmr_weights of native/pchmr_kernels.h."""
+
+    _fields_ = (
+        ("vertices", ctypes.c_int64),
+        ("slots", ctypes.c_int32),
+        ("indices", ctypes.c_void_p),
+        ("values", ctypes.c_void_p),
+        ("offsets", ctypes.c_void_p),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +64,12 @@ class SparseWeights:
     def bones_needed(self) -> int:
         """One more than the highest bone index."""
         return int(self.indices.max(initial=-1)) + 1
+
+    @cached_property
+    def as_c(self) -> WeightsStruct:
+        """What the native library reads; valid as long as this object lives."""
+        arrays = (self.indices, self.values, self.offsets)
+        return WeightsStruct(*self.indices.shape, *(array.ctypes.data for array in arrays))
 
     def to_dense(self, bones: int) -> tuple[Float32, Float32]:
         """A and A * W, each (V, bones) float32."""

@@ -12,7 +12,7 @@ from kernel_cases import TOLERANCE, dense, sparse
 import pchmr_kernels
 from pchmr_kernels import native, reference
 from pchmr_kernels.calibration import BonesStruct
-from pchmr_kernels.weights import SparseWeights
+from pchmr_kernels.weights import SparseWeights, WeightsStruct
 
 NATIVE = Path(native.__file__).parent / "native"
 ROOT = Path(__file__).parents[2]
@@ -229,5 +229,5 @@ def test_the_header_is_plain_c_and_its_structs_are_those_of_ctypes(tmp_path):
     flags = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", f"-I{NATIVE}")
     subprocess.run([compiler, *flags, source, "-o", program], check=True)
     printed = subprocess.run([program], capture_output=True, text=True, check=True).stdout
-    sizes = ctypes.sizeof(native.WeightsStruct), ctypes.sizeof(BonesStruct), native.VERSION
+    sizes = ctypes.sizeof(WeightsStruct), ctypes.sizeof(BonesStruct), native.VERSION
     assert printed == " ".join(map(str, sizes))
