@@ -134,7 +134,8 @@ class VideoReader(Reader):
         stream.codec_context.thread_count = threads
         self._convert = VideoReformatter()
         rate = stream.average_rate or stream.guessed_rate
-        self.fps = float(rate) if rate else DEFAULT_FPS
+        # Streams of variable rate may state the ticks of their clock instead.
+        self.fps = float(rate) if rate and 0.1 <= rate <= 480 else DEFAULT_FPS
         self._stated_s = (
             float(stream.duration * stream.time_base)
             if stream.duration and stream.time_base

@@ -36,11 +36,13 @@ def corners(image: np.ndarray) -> np.ndarray:
     return image[rows.astype(int)][:, columns.astype(int)].reshape(4, 3).astype(int)
 
 
-def make_video(path: Path, frames: int = 12, ticks=None, movflags: str = "", **options) -> Path:
+def make_video(path: Path, frames: int = 12, ticks=None, rate=25, movflags="", **options) -> Path:
     """H.264 with a key frame every 4; `ticks` are presentation times in 1/1000 s."""
     noise = np.random.default_rng(0)
     with av.open(str(path), "w", options={"movflags": movflags} if movflags else {}) as container:
-        stream = container.add_stream("libx264", rate=25, options={"g": "4", "bf": "0", **options})
+        stream = container.add_stream(
+            "libx264", rate=rate, options={"g": "4", "bf": "0", **options}
+        )
         stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
         stream.codec_context.time_base = Fraction(1, 1000)
         for index in range(frames):
@@ -197,6 +199,13 @@ def test_video_of_variable_rate_keeps_its_times(tmp_path: Path) -> None:
     path = make_video(tmp_path / "vfr.mkv", 5, ticks)
     with open_source(path) as source:
         assert [frame.t_ns // 10**6 for frame in source] == [0, 40, 200, 210, 700]
+
+
+def test_video_that_states_an_absurd_rate(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "ticks.mkv", 5, [0, 1, 2, 3, 4], rate=1000)
+    with open_source(path) as source:
+        assert source.fps == 30.0
+        assert [frame.t_ns // 10**6 for frame in source] == [0, 1, 2, 3, 4]
 
 
 def test_video_turned_by_its_metadata(video: Path) -> None:
