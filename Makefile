@@ -8,7 +8,7 @@ SOURCES := setup.py pyproject.toml $(wildcard kernels/pchmr_kernels/native/*)
 .PHONY: demo test test-all check format bench clean
 
 demo: $(VENV)/.runtime
-	$(BIN)/python examples/demo.py
+	$(BIN)/pchmr demo --out out
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow and not gpu"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
 import numpy as np
+
+from .people import Person
 
 INCLUDES = (
     "from the decoded frame to calibrated vertices in memory: detection or tracking, crop, "
@@ -26,12 +28,12 @@ class LatencyLog:
     _stages: dict[str, list[float]] = field(default_factory=dict)
     _begin: float = field(default_factory=perf_counter)
 
-    def add(self, people: int, stages_ms: Mapping[str, float]) -> None:
-        """Count one frame; stages_ms: milliseconds by name, "total" being camera to mesh."""
+    def add(self, people: Sequence[Person]) -> None:
+        """Count one frame and the people found in it."""
         self.frames += 1
-        self.people += people
-        self.frames_with_people += people > 0
-        for name, value in stages_ms.items():
+        self.people += len(people)
+        self.frames_with_people += bool(people)
+        for name, value in (people[0].latency_ms if people else {}).items():
             self._stages.setdefault(name, []).append(value)
 
     def add_apart(self, name: str, value_ms: float) -> None:
@@ -46,7 +48,7 @@ class LatencyLog:
             "frames_with_people": self.frames_with_people,
             "people": self.people,
             "fps": round(self.frames / (perf_counter() - self._begin), 2),
-            "fps_includes": "decoding, pipeline, and drawing and encoding where they were asked for",
+            "fps_includes": "everything from opening the input to the last result",
             "camera_to_mesh_ms": percentiles(total),
             "includes": INCLUDES,
             "excludes": EXCLUDES,
@@ -64,3 +66,17 @@ def percentiles(values_ms: list[float]) -> dict[str, float | None]:
         return {"p50": None, "p95": None, "p99": None}
     p50, p95, p99 = np.percentile(values_ms, (50, 95, 99))
     return {"p50": round(p50, 3), "p95": round(p95, 3), "p99": round(p99, 3)}
+
+
+def machine() -> dict[str, Any]:
+    """Where figures were measured: CPU, CPUs usable, versions."""
+    import platform
+
+    from pchmr_engines.host import cpu_name, installed_versions, usable_cpus
+
+    return {
+        "cpu": cpu_name()[:80],
+        "cpus": usable_cpus(),
+        "python": platform.python_version(),
+        **installed_versions(("pchmr", "onnxruntime", "openvino", "numpy")),
+    }

@@ -2,15 +2,15 @@
 
     frame -> detector -> pose2d -> generator -> body -> place -> [lifter -> target -> calibrate]
 
-The part in brackets is what PC-HMR adds (Luan et al. 2021, Figure 2). *Serial* lifts the mesh's own
-2D projection; *parallel* lifts the image keypoints, beside the mesh stream; *template* puts the rest
-mesh in place of the mesh stream; *mesh-only* leaves the bracket out.
+The part in brackets is what PC-HMR adds (Luan et al. 2021, Figure 2). *Serial* lifts the mesh's
+own 2D projection; *parallel* lifts the image keypoints, beside the mesh stream; *template* puts the
+rest mesh in place of the mesh stream; *mesh-only* leaves the bracket out.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from time import perf_counter_ns
 from types import TracebackType
 from typing import Any
@@ -137,7 +137,7 @@ class Pipeline:
                 PlaceStage("pose_landmarks", root),
                 self._calibrate(prealign="torso"),
             ]
-        mesh_stream = [
+        mesh_stream: list[Stage] = [
             KeypointGenerator(*self._small_network("generator")),
             body,
             PlaceStage("landmarks", root),
@@ -152,7 +152,8 @@ class Pipeline:
         """Image -> target joints: a landmark network of its own where the bundle has one."""
         own = "pose_landmarks" in self.bundle.stages
         keypoints, world = ("pose_keypoints", "pose_world") if own else ("keypoints", "world")
-        first = [PoseLandmarkStage(self._landmark_network("pose_landmarks"))] if own else []
+        landmarks = self._landmark_network("pose_landmarks") if own else None
+        first = [PoseLandmarkStage(landmarks)] if landmarks else []
         lifter = KeypointLifter(*self._small_network("lifter"), keypoints)
         return [*first, lifter, ImageTarget(self._carry(), keypoints, world)]
 
@@ -236,7 +237,7 @@ class Pipeline:
             for track, slot in zip(tracks, slots, strict=True)
         ]
 
-    def _people(self, board: Board, tracks: Sequence[Tracked]) -> list[Mapping[str, Any]]:
+    def _people(self, board: Board, tracks: Sequence[Tracked]) -> list[dict[str, Any]]:
         """The public result, each array its own copy; the translation is added last."""
         shift = board["translation"][:, None].astype(np.float32)
         generated = board["vertices"] + shift
@@ -301,7 +302,7 @@ class Pipeline:
 
 
 def _tight_box(keypoints: np.ndarray, width: int, height: int) -> tuple[float, ...]:
-    """The upright box around the landmarks that are seen, all of them where none is, in the frame."""
+    """The upright box around the landmarks that are seen; around all where none is."""
     seen = keypoints[keypoints[:, 2] > SEEN, :2]
     points = seen if len(seen) else keypoints[:, :2]
     low, high = points.min(0), points.max(0)

@@ -10,7 +10,7 @@ NEAREST_M = 0.3  # a body closer than this to the lens cannot be seen whole: the
 
 
 def ray_rotation(centre_px: np.ndarray, roll_rad: np.ndarray, camera: Camera) -> np.ndarray:
-    """Rotation from a crop's own frame (z along its viewing ray, upright by its roll) to the camera.
+    """Rotation from a crop's own frame (z along its viewing ray, its own upright) to the camera.
 
     A network that sees a crop answers as if the person stood on the optical axis of a camera that
     looks straight at the crop; this turns its answer onto the crop's true viewing ray.

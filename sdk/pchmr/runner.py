@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter_ns
 
+import numpy as np
+
 from pchmr_engines.errors import InputError
 
 from .latency import LatencyLog
@@ -21,6 +23,7 @@ PHOTO_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov"}
 
 Draw = Callable[[Frame, Sequence[Person]], Image]
+Write = Callable[[Frame, Image], object]
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,7 @@ class Outputs:
             expected = VIDEO_SUFFIXES if video else PHOTO_SUFFIXES
             if suffix not in expected or source.kind == "folder":
                 wanted = "a folder" if source.kind == "folder" else f"one of {sorted(expected)}"
-                raise InputError(
-                    f"output {out} for a {source.kind}; expected {wanted}: change the argument of -o"
-                )
+                raise InputError(f"output {out} for a {source.kind}; expected {wanted}: change -o")
             return cls(out, out.with_suffix(".npz"), out.with_suffix(".json") if json else None)
         name = {"folder": "overlay", "photo": f"{stem}.png"}.get(source.kind, f"{stem}.mp4")
         return cls(
@@ -75,9 +76,10 @@ def run_source(
         renderer = Renderer(pipeline.body.faces)
 
         def draw(frame: Frame, people: Sequence[Person]) -> Image:
-            meshes = [person.vertices for person in people]
-            camera = people[0].camera if people else None
-            return renderer.render(frame.image, meshes, camera) if camera else frame.image
+            if not people:
+                return frame.image
+            meshes = np.stack([person.vertices for person in people])
+            return renderer.render(frame.image, meshes, people[0].camera)
 
     log = LatencyLog()
     with ExitStack() as stack:
@@ -86,11 +88,11 @@ def run_source(
         )
         write = stack.enter_context(_overlay_writer(source, outputs.overlay))
         try:
-            for frame in _progress(source, limit):
+            for frame in progress(source, source.kind, limit):
                 if source.kind == "folder":
                     pipeline.reset()
                 people = pipeline(frame.image, frame.t_ns)
-                log.add(len(people), people[0].latency_ms if people else {})
+                log.add(people)
                 results.add(frame.index, people)
                 begin = perf_counter_ns()
                 write(frame, draw(frame, people))
@@ -107,7 +109,7 @@ def run_source(
 
 
 @contextmanager
-def _overlay_writer(source: Source, path: Path) -> Iterator[Callable[[Frame, Image], None]]:
+def _overlay_writer(source: Source, path: Path) -> Iterator[Write]:
     """A function that writes one overlay, made for the kind of the source."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if source.kind == "photo":
@@ -120,7 +122,7 @@ def _overlay_writer(source: Source, path: Path) -> Iterator[Callable[[Frame, Ima
             yield lambda frame, image: video.write(image, frame.t_ns)
 
 
-def _progress(source: Source, limit: int | None) -> Iterator[Frame]:
+def progress(source: Source, label: str, limit: int | None = None) -> Iterator[Frame]:
     """The frames, with a bar on stderr."""
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
@@ -133,7 +135,7 @@ def _progress(source: Source, limit: int | None) -> Iterator[Frame]:
         TextColumn("{task.completed} frames"),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(source.kind, total=total)
+        task = bar.add_task(label, total=total)
         for count, frame in enumerate(source, start=1):
             yield frame
             bar.advance(task)

@@ -1,4 +1,4 @@
-"""The command `pchmr`: its verbs come from the rooms, through the entry-point group pchmr.commands."""
+"""The command `pchmr`: its verbs come from the rooms, by entry points pchmr.commands."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from ..blazepose import (
     Detection,
     Landmarks,
     Roi,
+    closer_rois,
     decode_detections,
     decode_landmarks,
 )
@@ -28,13 +29,20 @@ class PersonDetector:
         self._context = engine.context(1, threads=threads)
         self._context.freeze()
 
-    def __call__(self, image: np.ndarray) -> list[Detection]:
-        """People in a (H, W, 3) uint8 BGR frame, best first."""
+    def __call__(self, image: np.ndarray, part: Roi | None = None) -> list[Detection]:
+        """People in a (H, W, 3) uint8 BGR frame, or in a part of it, best first."""
         height, width = image.shape[:2]
+        part = part or letterbox_roi(width, height)
         buffers = self._context.buffers
-        warp_crops(image, [letterbox_roi(width, height)], buffers["image"])
+        warp_crops(image, [part], buffers["image"])
         self._context.enqueue()
-        return decode_detections(buffers["boxes"][0], buffers["scores"][0], width, height)
+        boxes, scores = buffers["boxes"][0], buffers["scores"][0]
+        return decode_detections(boxes, scores, width, height, roi=part)
+
+    def look_closer(self, image: np.ndarray) -> list[Detection]:
+        """People in overlapping parts of the frame, where the small are larger."""
+        height, width = image.shape[:2]
+        return [found for part in closer_rois(width, height) for found in self(image, part)]
 
 
 class LandmarkNetwork:
@@ -89,7 +97,9 @@ class PersonFinder:
             self._landmarks.enqueue()
             return self._landmarks.collect()
 
-        return self._tracker.step(lambda: self._detect(image), pose)
+        return self._tracker.step(
+            lambda: self._detect(image), pose, lambda: self._detect.look_closer(image)
+        )
 
     def reset(self) -> None:
         """Forget everybody."""

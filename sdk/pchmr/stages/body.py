@@ -1,4 +1,4 @@
-"""Mesh stream: pose and shape become a mesh (Eq. 1-2), which is placed before the camera (Eq. 3)."""
+"""Mesh stream: pose and shape become a mesh (Eq. 1-2), placed before the camera (Eq. 3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""2D-to-3D pose lifter, network L: from image keypoints (parallel) or from the mesh's own (serial)."""
+"""2D-to-3D pose lifter L: from image keypoints (parallel) or from the mesh's own (serial)."""
 
 from __future__ import annotations
 
