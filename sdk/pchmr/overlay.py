@@ -199,10 +199,9 @@ def _blank(height: int, width: int, color: Color = BACKGROUND) -> Image:
 
 
 def _draw_label(image: Image, text: str) -> None:
-    """White text on a darkened strip along the top."""
+    """White text with a dark rim in the upper left corner; the picture stays visible around it."""
     scale = image.shape[0] / 900 + 0.25
     (_, text_height), _ = cv2.getTextSize(text, _FONT, scale, 1)
-    strip = image[: 2 * text_height + 2]
-    strip[:] = strip // 5 * 2
-    place = (text_height // 2 + 4, text_height // 2 + text_height)
-    cv2.putText(image, text, place, _FONT, scale, (255, 255, 255), 1, cv2.LINE_AA)
+    place = (text_height // 2 + 2, text_height // 2 + text_height)
+    for color, thickness in (((40, 40, 40), 4), ((255, 255, 255), 1)):
+        cv2.putText(image, text, place, _FONT, scale, color, thickness, cv2.LINE_AA)
