@@ -57,7 +57,8 @@ def verify(
 
 
 def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
-    """Show a bundle: stages, shapes, precision, parity, multiply-adds, sizes, licences."""
+    """Show a bundle: stages, shapes, precision, multiply-adds, sizes, licences, and how much of
+    its accuracy gate each stage spent when it was exported."""
     from .bundle import Bundle
 
     loaded = Bundle.load(bundle)
@@ -67,29 +68,30 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
         _print_json({**asdict(manifest), "path": str(loaded.root), "bytes": sizes})
         return
     typer.echo(f"{manifest.name}: {', '.join(manifest.topologies)}  ({loaded.root})")
-    rows = []
+    rows: list[tuple[str, ...]] = []
+    licences: dict[str, list[str]] = {}
     for stage in manifest.stages:
         weights = sizes[stage.file] + sum(sizes[ref.file] for ref in stage.external)
+        spent = [gate.value / gate.tolerance for gate in stage.parity.values()]
         rows.append(
             (
                 f"{stage.name}\n{stage.role}",
                 "\n".join([*map(str, stage.inputs), *(f"-> {spec}" for spec in stage.outputs)]),
                 stage.precision,
-                "\n".join(
-                    f"{name} {gate.value:.2g} of {gate.tolerance:.2g} {gate.unit}"
-                    for name, gate in stage.parity.items()
-                ),
+                f"{max(spent):.1%}" if spent else "",
                 "" if stage.macs is None else f"{stage.macs / 1e6:.1f}",
                 f"{weights / 1e6:.2f}",
-                stage.provenance.licence,
             )
         )
-    _print_table(("stage", "tensors", "precision", "parity", "M MACs", "MB", "licence"), rows)
+        licences.setdefault(stage.provenance.licence, []).append(stage.name)
+    _print_table(("stage", "tensors", "precision", "of gate", "M MACs", "MB"), rows)
     if manifest.body:
-        file, licence = manifest.body.file, manifest.body.provenance.licence
-        typer.echo(f"body: {file}, {sizes[file] / 1e6:.2f} MB, {licence}")
+        typer.echo(f"body: {manifest.body.file}, {sizes[manifest.body.file] / 1e6:.2f} MB")
+        licences.setdefault(manifest.body.provenance.licence, []).append("body")
     for pair in manifest.calibrations:
         typer.echo(f"calibrates to: {pair.skeleton}")
+    for licence, names in licences.items():
+        typer.echo(f"licence of {', '.join(names)}: {licence}")
 
 
 def _print_json(value: object) -> None:
@@ -102,7 +104,7 @@ def _print_table(columns: tuple[str, ...], rows: Sequence[Sequence[str]]) -> Non
 
     table = Table(box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column, no_wrap=column == "tensors")
+        table.add_column(column, no_wrap=True)
     for row in rows:
         table.add_row(*row)
     Console(markup=False, highlight=False).print(table)
