@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from time import perf_counter_ns
 
 from pchmr_engines.errors import PchmrError
@@ -17,12 +17,12 @@ def levels_of(stages: Sequence[Stage], given: frozenset[str]) -> list[list[Stage
     given: names that are on the board before the first stage.
 
     Raises:
-        PchmrError: a need that no stage gives, or two stages that give the same name.
+        PchmrError: a need that no stage gives, or a name that is given twice.
     """
-    seen: set[str] = set()
+    seen = set(given)
     for stage in stages:
         if twice := stage.gives & seen:
-            raise PchmrError(f"stage {stage.name!r} gives {sorted(twice)}, as does another stage")
+            raise PchmrError(f"stage {stage.name!r} gives {sorted(twice)}, which is there already")
         seen |= stage.gives
     levels: list[list[Stage]] = []
     known, waiting = set(given), list(stages)
@@ -50,7 +50,7 @@ class Executor:
         self.latency_ms: dict[str, float] = {}
 
     def run(self, board: Board) -> None:
-        """Fill the board."""
+        """Fill the board. Raises: what a stage raises, once every stage beside it is done."""
         self.latency_ms = {}
         for first, *others in self.levels:
             if self._pool is None:
@@ -58,7 +58,10 @@ class Executor:
                     self._run_stage(stage, board)
                 continue
             futures = [self._pool.submit(self._run_stage, stage, board) for stage in others]
-            self._run_stage(first, board)
+            try:
+                self._run_stage(first, board)
+            finally:
+                wait(futures)  # the board is the caller's again, after an error too
             for future in futures:
                 future.result()
 

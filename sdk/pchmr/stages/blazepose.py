@@ -113,7 +113,7 @@ def put_landmarks(board: Board, found: Sequence[Landmarks], keypoints: str, worl
     """
     points = np.stack([person.keypoints_2d for person in found])
     points[..., :2] = board.camera.undistort(points[..., :2])
-    centres = np.array([person.roi.center for person in found])
+    centres = board.camera.undistort(np.array([person.roi.center for person in found]))
     upright = ray_rotation(centres, np.zeros(len(found)), board.camera)
     board[keypoints] = points
     board[world] = np.stack([person.world for person in found]) @ upright.transpose(0, 2, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from pchmr_kernels.calibration import Calibrator
 
 from ..placement import unproject
@@ -29,8 +30,7 @@ class ImageTarget:
         self._trust = carry / np.maximum(carry.sum(1, keepdims=True), 1e-6)
         self._keypoints, self._world = keypoints, world
         self.needs = frozenset(
-            {"joints_3d", "pose_landmarks", "translation", "source", "crop_rotation"}
-            | {keypoints, world}
+            {"joints_3d", "pose_landmarks", "translation", "source", keypoints, world}
         )
 
     def prepare(self, board: Board) -> None:
@@ -40,8 +40,9 @@ class ImageTarget:
         pass
 
     def collect(self, board: Board) -> None:
-        lifted, keypoints = board["pose_landmarks"], board[self._keypoints]
-        world = board[self._world] @ board["crop_rotation"].transpose(0, 2, 1)
+        lifted, keypoints, world = (
+            board[name] for name in ("pose_landmarks", self._keypoints, self._world)
+        )
         hips = lifted[:, 23:25].mean(1, keepdims=True)
         depth = 0.5 * (lifted + world + hips)[..., 2]
         root = board["translation"] + board["source"][:, 0]
