@@ -83,7 +83,7 @@ CARRY: Mapping[str, Mapping[str, float]] = {
     "head": {"left_ear": 0.25, "right_ear": 0.25, **_along_trunk(1.0, 0.5)},
     **_sides(),
 }
-"""How the residual of a BlazePose landmark moves a joint of SMPL's 24; see the SDK's ImageTarget."""
+"""How a BlazePose landmark's residual moves a joint of SMPL's 24; see the SDK's ImageTarget."""
 
 
 def open_bundle() -> Path:
@@ -121,19 +121,19 @@ def build_bundle(target: Path, name: str, landmarks: Mapping[str, Variant]) -> N
     """Write the bundle `name` to `target`. landmarks: stage name -> BlazePose variant."""
     stages: list[Stage] = []
     files: dict[str, bytes | Path] = {}
-    with _progress(4 + len(landmarks)) as step:
-        step("person detector")
+    wanted = ("blazepose_detector", *(f"blazepose_{v}" for v in landmarks.values()), "makehuman")
+    *_, makehuman = (fetch(asset) for asset in wanted)
+    with _progress() as step:
+        step("person detector", 0.0)
         _add_blazepose(stages, files, "detector", "detector", build_detector())
         for stage, variant in landmarks.items():
-            step(f"landmark network {variant}")
+            step(f"landmark network {variant}", 0.02)
             network = build_landmark(variant, heatmaps=True)
             _add_blazepose(stages, files, stage, "pose2d", network)
         _add_network(stages, files, "generator", "mesh-generator", GENERATOR_GATES)
         _add_network(stages, files, "lifter", "lifter", LIFTER_GATES)
-        makehuman = fetch("makehuman")
-        step("body (half a minute)")
-        body = build_open_body(makehuman)
-        step("calibration weights")
+        body = build_open_body(makehuman, lambda done: step("body", 0.04 + 0.9 * done))
+        step("calibration weights", 0.94)
         body |= calibration_arrays(body)
         files["body.npz"] = npz_bytes(body)
         asset = get_asset("makehuman")
@@ -147,7 +147,7 @@ def build_bundle(target: Path, name: str, landmarks: Mapping[str, Variant]) -> N
             ),
             calibrations=(Calibration(SKELETON, PREFIX, {"trained": False, "carry": CARRY}),),
         )
-        step("accuracy gates")
+        step("accuracy gates", 0.96)
         write_bundle(target, with_measured_parity(manifest, files), files)
 
 
@@ -162,7 +162,7 @@ def calibration_arrays(body: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def with_measured_parity(manifest: Manifest, files: Mapping[str, bytes | Path]) -> Manifest:
-    """The manifest with each gate's value as it is on this machine, on the first backend there is."""
+    """The manifest with each gate's value as measured on this machine."""
     with tempfile.TemporaryDirectory() as scratch:
         bundle = write_bundle(Path(scratch) / "bundle", manifest, files)
         backend = "onnxruntime" if importlib.util.find_spec("onnxruntime") else "openvino"
@@ -271,32 +271,18 @@ def _add(
 
 
 @contextmanager
-def _progress(steps: int) -> Iterator[Callable[[str], None]]:
-    """A bar on stderr; calling it names the step that begins."""
+def _progress() -> Iterator[Callable[[str, float], None]]:
+    """A bar on stderr; it is called with the step that begins and the share done, 0..1."""
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     bar = Progress(
         TextColumn("building the bundle: {task.description}"),
         BarColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
         console=Console(stderr=True),
     )
-    task = bar.add_task("", total=steps)
-    begun = False
-
-    def step(name: str) -> None:
-        nonlocal begun
-        bar.update(task, description=name, advance=1 if begun else 0)
-        begun = True
-
+    task = bar.add_task("", total=1.0)
     with bar:
-        yield step
-        bar.update(task, completed=steps)
+        yield lambda step, done: bar.update(task, description=step, completed=done)
+        bar.update(task, completed=1.0)
