@@ -71,7 +71,8 @@ def build_open_body(
 
 
 def _keep_largest(weights: np.ndarray) -> np.ndarray:
-    """Each row's MOST_BONES largest weights, back to a sum of 1."""
-    least_kept = np.sort(weights, axis=1)[:, -MOST_BONES][:, None]
-    kept = np.where(weights >= least_kept, weights, 0)
+    """Each row's MOST_BONES largest weights, back to a sum of 1; fewer where that would part a tie
+    of left and right on the midline."""
+    first_dropped = np.sort(weights, axis=1)[:, -MOST_BONES - 1][:, None]
+    kept = np.where(weights > first_dropped, weights, 0)
     return kept / kept.sum(1, keepdims=True)

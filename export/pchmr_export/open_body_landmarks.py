@@ -35,7 +35,8 @@ POINTS = {
     ),
     "left_thumb": Point("left_wrist", {"left_wrist": 0.3, "thumb": 0.7}),
     "left_h36m_hip": Point("pelvis", {"left_hip": 1}, (25, 30, 0)),
-    "h36m_thorax": Point("spine3", {"neck": 1}, (0, -60, 0)),
+    "left_h36m_shoulder": Point("left_collar", {"left_shoulder": 1}, (-20, 10, 0)),
+    "h36m_thorax": Point("spine3", {"neck": 1}, (0, -70, 0)),
 }
 
 SURFACE = {
@@ -68,13 +69,14 @@ _IMAGE: Rows = {
     "left_foot_index": {"left_big_toe": 0.9, "left_heel": 0.1},
 }
 _H36M: Rows = {
-    **_same("left_knee", "left_ankle", "left_shoulder", "left_elbow", "left_wrist"),
+    **_same("left_knee", "left_ankle", "left_elbow", "left_wrist"),
     "pelvis": {"left_h36m_hip": 0.5, "right_h36m_hip": 0.5},
     "left_hip": {"left_h36m_hip": 1},
+    "left_shoulder": {"left_h36m_shoulder": 1},
     "spine": {"spine2": 1},
     "thorax": {"h36m_thorax": 1},
-    "nose": {"head": 0.5, "left_mouth": 0.25, "right_mouth": 0.25},
-    "head": {"head_top": 0.5, "left_temple": 0.25, "right_temple": 0.25},
+    "nose": {"neck": 0.4, "left_mouth": 0.3, "right_mouth": 0.3},
+    "head": {"head_top": 0.35, "left_temple": 0.325, "right_temple": 0.325},
 }
 
 # Skeleton -> joint -> shares of rows, left and middle joints.
