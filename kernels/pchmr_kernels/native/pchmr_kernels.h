@@ -7,7 +7,12 @@
 #ifndef PCHMR_KERNELS_H
 #define PCHMR_KERNELS_H
 
+#if defined(__CUDACC_RTC__) /* NVRTC has no headers */
+typedef int int32_t;
+typedef long long int64_t;
+#else
 #include <stdint.h>
+#endif
 
 #define PCHMR_VERSION 1
 #define PCHMR_MAX_JOINTS 128 /* and bones */
