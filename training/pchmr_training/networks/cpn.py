@@ -15,45 +15,46 @@ from .spec import ImageInput, NetworkSpec
 JOINTS = 17
 
 
-class _Resize(nn.Module):
-    """Bilinear, corners aligned, to `size` (height, width) or to double the size."""
+def resize(x: Tensor, like: Tensor) -> Tensor:
+    """To the height and width of `like`: bilinear, corners aligned."""
+    return interpolate(x, like.shape[-2:], mode="bilinear", align_corners=True)
 
-    def __init__(self, size: tuple[int, int] | None = None) -> None:
-        super().__init__()
-        self.size, self.factor = size, None if size else 2
 
-    def forward(self, x: Tensor) -> Tensor:
-        return interpolate(x, self.size, self.factor, mode="bilinear", align_corners=True)
+class _Head(nn.ModuleList):
+    """Heat maps from a feature; the norm comes after the resize, whose place is kept empty."""
+
+    def __init__(self) -> None:
+        last = conv(256, JOINTS, 3), nn.Identity(), nn.BatchNorm2d(JOINTS)
+        super().__init__([*conv_bn_relu(256, 256, 1), *last])
+
+    def forward(self, x: Tensor, like: Tensor) -> Tensor:
+        *layers, norm = self
+        for layer in layers:
+            x = layer(x)
+        return norm(resize(x, like))
 
 
 class _GlobalNet(nn.Module):
     """Four levels, coarse to fine, to as many features of 256 channels and heat maps."""
 
-    def __init__(self, size: tuple[int, int]) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.laterals = nn.ModuleList(conv_bn_relu(c, 256, 1) for c in (2048, 1024, 512, 256))
         self.upsamples = nn.ModuleList(
-            nn.Sequential(_Resize(), *conv_bn(256, 256, 1)) for _ in range(3)
+            nn.Sequential(nn.Identity(), *conv_bn(256, 256, 1)) for _ in range(3)
         )
-        self.predict = nn.ModuleList(
-            nn.Sequential(
-                *conv_bn_relu(256, 256, 1),
-                conv(256, JOINTS, 3),
-                _Resize(size),
-                nn.BatchNorm2d(JOINTS),
-            )
-            for _ in range(4)
-        )
+        self.predict = nn.ModuleList(_Head() for _ in range(4))
 
     def forward(self, levels: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
         features: list[Tensor] = []
         for index, level in enumerate(levels):
             feature = self.laterals[index](level)
             if features:
-                feature = feature + self.upsamples[index - 1](features[-1])
+                coarse = resize(features[-1], level)
+                feature = feature + self.upsamples[index - 1](coarse)
             features.append(feature)
-        heatmaps = [head(x) for head, x in zip(self.predict, features, strict=True)]
-        return features, heatmaps
+        heads = zip(self.predict, features, strict=True)
+        return features, [head(x, features[-1]) for head, x in heads]
 
 
 def _bottleneck(inputs: int) -> Bottleneck:
@@ -63,27 +64,25 @@ def _bottleneck(inputs: int) -> Bottleneck:
 class _RefineNet(nn.Module):
     """Features of all levels to the final heat maps; the coarser, the more bottlenecks."""
 
-    def __init__(self, size: tuple[int, int]) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.cascade = nn.ModuleList(
-            nn.Sequential(*(_bottleneck(256) for _ in range(3 - index)), _Resize(size))
-            for index in range(4)
+            nn.Sequential(*(_bottleneck(256) for _ in range(count))) for count in (3, 2, 1, 0)
         )
         self.final_predict = nn.Sequential(_bottleneck(4 * 256), *conv_bn(256, JOINTS, 3))
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        refined = [part(x) for part, x in zip(self.cascade, features, strict=True)]
+        parts = zip(self.cascade, features, strict=True)
+        refined = [resize(part(x), features[-1]) for part, x in parts]
         return self.final_predict(torch.cat(refined, 1))
 
 
 class CPN(nn.Module):
     """Image (B, 3, H, W) to five heat maps (B, 17, H/4, W/4): refined, global coarse to fine."""
 
-    def __init__(self, depth: int, size: tuple[int, int]) -> None:
+    def __init__(self, depth: int) -> None:
         super().__init__()
-        quarter = size[0] // 4, size[1] // 4
-        self.resnet = ResNet(depth)
-        self.global_net, self.refine_net = _GlobalNet(quarter), _RefineNet(quarter)
+        self.resnet, self.global_net, self.refine_net = ResNet(depth), _GlobalNet(), _RefineNet()
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         features, heatmaps = self.global_net(self.resnet(image)[::-1])
@@ -93,7 +92,7 @@ class CPN(nn.Module):
 def _spec(depth: int, size: tuple[int, int], parameters: int, gmacs: float) -> NetworkSpec:
     return NetworkSpec(
         f"cpn{depth}_{size[0]}x{size[1]}",
-        partial(CPN, depth, size),
+        partial(CPN, depth),
         ImageInput(
             size,
             crop="cpn",

@@ -17,10 +17,10 @@ EPS = 1e-9
 JOINTS = 17
 
 
-def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear as TensorFlow 1 did it: cell i of the result lies at i * old / new of the source."""
-    for dim, new in zip((-2, -1), size, strict=True):
-        old = x.shape[dim]
+def resize(x: Tensor, like: Tensor) -> Tensor:
+    """To the size of `like`, as TensorFlow 1 did: cell i lies at i * old / new of the source."""
+    for dim in (-2, -1):
+        old, new = x.shape[dim], like.shape[dim]
         at = torch.arange(new, device=x.device, dtype=x.dtype) * (old / new)
         first = at.floor().long()
         share = (at - first)[:, None] if dim == -2 else at - first
@@ -97,20 +97,19 @@ class CPN(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         levels = self.get_submodule(self.backbone)(image.permute(0, 3, 1, 2))
-        size = levels[0].shape[-2:]
         features: list[Tensor] = []
         heatmaps, refined = [], []
         for index in (3, 2, 1, 0):
             name, level = f"res{index + 2}", levels[index]
             feature = self.lateral[name](level)
             if features:
-                feature = feature + self.merge[name](resize(features[-1], level.shape[-2:]))
+                feature = feature + self.merge[name](resize(features[-1], level))
             features.append(feature)
-            heatmaps.append(resize(self.pyramid[name](self.tmp[name](feature)), size))
+            heatmaps.append(resize(self.pyramid[name](self.tmp[name](feature)), levels[0]))
             if index > 0:
                 for unit in self.get_submodule(name).children():
                     feature = unit(feature)
-            refined.append(resize(feature, size))
+            refined.append(resize(feature, levels[0]))
         refine = self.refine_out(self.final_bottleneck(torch.cat(refined[::-1], 1)))
         return tuple(x.permute(0, 2, 3, 1) for x in (refine, *heatmaps[::-1]))
 

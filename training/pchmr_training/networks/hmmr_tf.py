@@ -58,6 +58,15 @@ class Omega(NamedTuple):
     omega_future5: Tensor
 
 
+class Clip(NamedTuple):
+    """Omega of a clip, and the strip (B, T, 2048) that each frame alone would suggest."""
+
+    omega: Tensor
+    omega_past5: Tensor
+    omega_future5: Tensor
+    hallucinated: Tensor
+
+
 class HMMR(nn.Module):
     """Features (B, T, 2048) to the mesh parameters of every frame and of its past and future."""
 
@@ -90,7 +99,7 @@ class HMMR(nn.Module):
         return self.fc2_res(features)
 
     def regress(self, strip: Tensor) -> Omega:
-        """Mesh parameters from a movie strip (B, T, 2048), true or hallucinated."""
+        """Mesh parameters from a movie strip (..., 2048), true or hallucinated."""
         start = self.mean_param.expand(*strip.shape[:-1], -1)
         omega = self.get_submodule("single_view_ief.3D_module")(strip, start)[-1]
         _, pose, betas = split_theta(omega)
@@ -101,17 +110,12 @@ class HMMR(nn.Module):
             near.append(torch.cat((camera, other, betas), -1))
         return Omega(omega, *near)
 
-    def forward(self, features: Tensor) -> Omega:
-        return self.regress(self.movie_strip(features))
+    def forward(self, features: Tensor) -> Clip:
+        return Clip(*self.regress(self.movie_strip(features)), self.hallucinate(features))
 
 
 def _probe(network: HMMR, features: Tensor) -> dict[str, Tensor]:
-    strip = network.movie_strip(features)
-    return {
-        **network.regress(strip)._asdict(),
-        "movie_strip": strip,
-        "hallucinated": network.hallucinate(features),
-    }
+    return {**network(features)._asdict(), "movie_strip": network.movie_strip(features)}
 
 
 SPECS = (
@@ -119,7 +123,7 @@ SPECS = (
         "hmmr_tf",
         HMMR,
         FeatureInput("hmr_tf", frames=20),
-        Omega._fields,
+        Clip._fields,
         skeleton="smpl24",
         unit="axis-angle; weak perspective as hmr_tf; the camera of past and future is (1, 0, 0)",
         licence="BSD-2-Clause",

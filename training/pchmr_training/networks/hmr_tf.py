@@ -127,7 +127,6 @@ SPECS = (
         wrappers=(),
         ignore=BODY_AND_TRAINING,
         tensorflow=True,
-        paper_gmacs=3.5,
         probe=_probe,
     ),
 )

@@ -93,9 +93,7 @@ def _probe(network: HRNet, image: Tensor) -> dict[str, Tensor]:
     return {"heatmaps": heatmaps, "layer1": seen["layer1"], **stage3}
 
 
-def _spec(
-    channels: int, size: tuple[int, int], gmacs: float | None, paper: float | None = None
-) -> NetworkSpec:
+def _spec(channels: int, size: tuple[int, int], gmacs: float | None = None) -> NetworkSpec:
     return NetworkSpec(
         f"hrnet_w{channels}_{size[0]}x{size[1]}",
         partial(HRNet, channels),
@@ -107,14 +105,13 @@ def _spec(
         parameters={32: 28_536_113, 48: 63_595_745}[channels],
         gmacs=gmacs,
         wrappers=("best_state_dict", "state_dict"),
-        paper_gmacs=paper,
         probe=_probe,
     )
 
 
 SPECS = (
     _spec(32, (256, 192), 7.65),
-    _spec(32, (384, 288), None, paper=16.0),
-    _spec(48, (256, 192), None),
+    _spec(32, (384, 288)),
+    _spec(48, (256, 192)),
     _spec(48, (384, 288), 35.3),
 )

@@ -68,9 +68,8 @@ class NetworkSpec:
     first. prefix: before every key in files that hold a larger model. ignore: beginnings of keys
     that belong to something else, such as the body model. tensorflow: keys are variable names,
     with slashes. form_of: name of the network that this one is another form of, with the same
-    weights. gmacs: multiply-adds of one input of `input.shape`, billions, as the fact
-    sheets state them; paper_gmacs: the same in Table 2 of Luan et al. 2021. probe: inputs to every
-    output that a parity fixture knows.
+    weights. gmacs: multiply-adds of one input of `input.shape`, billions, as measured on the
+    original. probe: inputs to every output that a parity fixture knows.
     """
 
     name: str
@@ -87,7 +86,6 @@ class NetworkSpec:
     ignore: tuple[str, ...] = ()
     tensorflow: bool = False
     form_of: str | None = None
-    paper_gmacs: float | None = None
     probe: Callable[[Any, Tensor], dict[str, Tensor]] | None = None
 
     @cached_property
