@@ -82,6 +82,10 @@ class SmplLayer(nn.Module):
         feature = rotmats[:, 1:] - torch.eye(3, dtype=rotmats.dtype, device=rotmats.device)
         return self._offsets(feature.flatten(1), self.posedirs)
 
+    def rotations(self, rotmats: Tensor) -> Tensor:
+        """(B, J, 3, 3): each joint's rotation from the rest pose."""
+        return self._chain(rotmats, self.joint_template.expand(len(rotmats), -1, -1))[0]
+
     def regress(self, skeleton: str, vertices: Tensor) -> Tensor:
         """Joints (B, N, 3) of `skeleton` from posed vertices (B, V, 3): U_S M, Eq. (2).
 
