@@ -110,18 +110,20 @@ def blazepose_to_smpl24(joints: Array, torso: Array | None = None) -> Array:
     return result
 
 
-def torso_proportions(joints: Array) -> Array:
-    """(7, 3): where the joints of TRUNK lie in a body whose 24 joints at rest are `joints` (24, 3).
+def torso_proportions(joints: Array, landmarks: Array) -> Array:
+    """(7, 3): where the joints of TRUNK lie in a body at rest.
 
-    Each row is (along, left, front) from the middle of the hips; the unit is the distance from
-    there to the middle of the shoulders.
+    Each row is (along, left, front) from the middle of the hip landmarks; the unit is the distance
+    from there to the middle of the shoulder landmarks.
+
+    joints: (24, 3) of SMPL's 24; landmarks: (33, 3) of BlazePose, of the same body.
     """
-    smpl = SKELETONS["smpl24"]
-    point = {name: joints[i] for i, name in enumerate(smpl.joints)}
+    point = {name: landmarks[i] for i, name in enumerate(SKELETONS["blazepose33"].joints)}
+    trunk = joints[[SKELETONS["smpl24"].index(name) for name in TRUNK]]
     origin, up, hips, _ = _trunk(point)
     length = np.linalg.norm(up)
-    axes = np.stack([up / length, _unit(hips), np.cross(_unit(hips), up / length)], -1)
-    return (joints[[smpl.index(name) for name in TRUNK]] - origin) @ axes / length
+    axes = np.stack([up / length, hips, np.cross(hips, up / length)], -1)
+    return (trunk - origin) @ axes / length
 
 
 def _trunk(point: Mapping[str, Array]) -> tuple[Array, Array, Array, Array]:
@@ -239,13 +241,13 @@ _SMPL_LIMBS: Rows = _LIMBS | {
 }
 # torso_proportions of the open body.
 _OPEN_TORSO = (
-    (0.02, 0.0, 0.02),
-    (0.19, 0.0, -0.07),
-    (0.50, 0.0, -0.05),
-    (0.82, 0.0, -0.08),
-    (1.20, 0.0, -0.04),
-    (1.05, 0.05, 0.0),
-    (1.05, -0.05, 0.0),
+    (0.08, 0.0, 0.0),
+    (0.24, 0.0, -0.08),
+    (0.52, 0.0, -0.06),
+    (0.80, 0.0, -0.08),
+    (1.16, 0.0, -0.02),
+    (1.02, 0.05, 0.02),
+    (1.02, -0.05, 0.02),
 )
 
 

@@ -110,7 +110,7 @@ def test_blazepose_to_smpl24_follows_a_body_and_turns_with_it():
     for joint in ("left_hip", "right_hip", "left_shoulder", "right_shoulder"):
         landmarks[blaze.index(joint)] = rest[smpl.index(joint)]
     trunk = [smpl.index(joint) for joint in TRUNK]
-    guessed = blazepose_to_smpl24(landmarks, torso_proportions(rest))
+    guessed = blazepose_to_smpl24(landmarks, torso_proportions(rest, landmarks))
     np.testing.assert_allclose(guessed[trunk], rest[trunk], atol=1e-12)
 
 
