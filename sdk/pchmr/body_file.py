@@ -116,6 +116,8 @@ def body_from_arrays(
                 f"{source}: {key} is {array.shape}; expected {shape} beside a v_template of "
                 f"{arrays['v_template'].shape}: this is not an SMPL body file, or a damaged one"
             )
+        if not np.isfinite(array).all():
+            raise InputError(f"{source}: {key} holds NaN or infinity: the file is damaged")
     parents, faces = arrays["kintree_table"][0].astype(np.int64), arrays["f"].astype(np.int64)
     parents[0] = -1  # official files write 2^32 - 1
     if not (parents[1:] < np.arange(1, J)).all() or (parents[1:] < 0).any():

@@ -7,7 +7,6 @@ stand-ins that hold data; whatever else it names is an error.
 
 import pickle
 import re
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -80,8 +79,10 @@ def _read_npz(path: Path) -> Mapping[str, Any]:
             if not any(name.endswith(".npy") for name in file.zip.namelist()):
                 raise InputError(f"{path} is a zip archive without arrays: unpack it first")
             return {key: _member(file, key, path) for key in file.files if _is_wanted(key)}
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
-        raise InputError(f"{path} is cut short or damaged ({error}): {_DOWNLOAD_AGAIN}") from error
+    except InputError:
+        raise
+    except Exception as error:  # a damaged archive can fail in any way
+        raise _damaged(path, error) from error
 
 
 def _is_wanted(key: str) -> bool:
@@ -91,7 +92,9 @@ def _is_wanted(key: str) -> bool:
 def _member(file: Mapping[str, Array], key: str, path: Path) -> Array:
     try:
         return file[key]
-    except ValueError as error:  # numpy refuses object arrays
+    except ValueError as error:
+        if "Object arrays" not in str(error):
+            raise
         raise InputError(
             f"{path}: {key} is a pickled object and not an array: save it as a plain array"
         ) from error
@@ -104,14 +107,17 @@ def _read_pickle(path: Path) -> Mapping[str, Any]:
     except InputError as error:
         raise InputError(f"{path} {error}") from error
     except Exception as error:  # a damaged pickle can fail in any way
-        raise InputError(
-            f"{path} is cut short or damaged ({type(error).__name__}: {error}): {_DOWNLOAD_AGAIN}"
-        ) from error
+        raise _damaged(path, error) from error
     if not isinstance(content, dict):
         raise InputError(
             f"{path} holds a {type(content).__name__}; expected a dictionary of arrays"
         )
     return content
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    cause = f"{type(error).__name__}: {error}"
+    return InputError(f"{path} is cut short or damaged ({cause}): {_DOWNLOAD_AGAIN}")
 
 
 class _StandIn:
@@ -162,9 +168,10 @@ def _reconstruct(_type: object, _shape: object, _typecode: object) -> Array:
 
 
 def _dtype(spec: Any, *_: object) -> np.dtype[Any]:
-    if not re.fullmatch(r"[<>|=]?[biufcSU]\d+", str(spec)):
+    # Objects too: numpy fills such an array from a list, whose content went through find_class.
+    if not re.fullmatch(r"[<>|=]?[biufcSUO]\d+", str(spec)):
         raise InputError(f"holds an array of {spec!r}; expected numbers")
-    return np.dtype(str(spec))
+    return np.dtype(re.sub(r"O\d+", "O", str(spec)))
 
 
 def _scalar(dtype: np.dtype[Any], data: Any) -> Any:

@@ -139,7 +139,8 @@ def test_a_chumpy_expression_without_an_array_says_what_to_do(tmp_path):
         (pickle.dumps([1, 2]), "holds a list; expected a dictionary of arrays"),
         (python2_pickle({"v_template": np.zeros(3)}), "has no shapedirs, J_regressor"),
         (pickle.dumps({**tiny_arrays(), "f": "faces"}), "f is <U5; expected an array of numbers"),
-        (pickle.dumps({**tiny_arrays(), "f": np.array([{}])}), "an array of 'O8'"),
+        (pickle.dumps({**tiny_arrays(), "f": np.array([{}])}), "f is object; expected an array of"),
+        (pickle.dumps({"f": np.zeros(1, [("x", "f4")])}), "holds an array of 'V4'"),
     ],
 )
 def test_what_is_no_body_file_is_named(tmp_path, content, says):
@@ -182,6 +183,7 @@ def test_an_object_array_in_an_npz_is_refused(tmp_path):
         ("f", lambda x: x[:, :2], r"f is \(16, 2\); expected \(16, 3\)"),
         ("weights", lambda x: x / 2, r"rows of weights sum to 0\.5\.\.0\.5; expected 1"),
         ("kintree_table", lambda x: x[:, ::-1], "is no tree"),
+        ("shapedirs", lambda x: np.full_like(x, np.nan), "shapedirs holds NaN or infinity"),
     ],
 )
 def test_shapes_and_values_that_do_not_fit_are_named(key, change, says):

@@ -106,7 +106,7 @@ def official_pickle(arrays: dict[str, np.ndarray]) -> bytes:
                 "J_regressor": scipy.sparse.csc_matrix(arrays["J_regressor"]),
                 "J": np.zeros((24, 3)),
                 "bs_style": "lbs",
-                "pose_training_info": {"Gender": "n", "Scan": [Ch(np.zeros(2))]},
+                "pose_training_info": {"Gender": "n", "Scan": np.array([Ch(np.zeros(2)), None])},
             }
         ).replace(b"cscipy.sparse._csc\n", b"cscipy.sparse.csc\n")
     finally:
