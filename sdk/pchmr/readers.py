@@ -1,7 +1,8 @@
 """One reader for each kind of input: photos, a video or stream, a camera.
 
 A reader knows its `kind`, `fps`, `size` (width, height), `count` (None if unknown) and whether it
-is `live`, yields frames once, and notes in `warnings` what it converted, skipped or missed.
+is `live`, yields frames once, and notes in `warnings` what it converted, skipped or missed, and in
+`incomplete` why it ended before its end.
 """
 
 import glob
@@ -51,6 +52,7 @@ class Reader:
     size: tuple[int, int]
     count: int | None = None
     skipped = 0
+    incomplete = ""
 
     def __init__(self) -> None:
         self._notes: Counter[str] = Counter()
@@ -167,12 +169,15 @@ class VideoReader(Reader):
             yield Frame(index, t_ns, self._to_bgr(picture))
             index += 1
         seconds = t_ns / 1e9 + 1 / self.fps
-        missing = self._stream.frames - index
-        if index and (missing > 2 or self._stated_s - seconds > 1.0):
-            self._notes[
-                f"ends early: {index} frames, {seconds:.1f} s of {self._stated_s:.1f} s: "
+        # An edit list leaves out frames that are counted, a last frame may stand for seconds.
+        counted = self._stream.frames
+        missing_s = self._stated_s - seconds
+        cut = missing_s * self.fps > 2 and counted - index > 2 if counted else missing_s > 1.0
+        if index and cut:
+            self.incomplete = (
+                f"ends early, after {index} frames, {seconds:.1f} s of {self._stated_s:.1f} s: "
                 "the file is cut short or damaged"
-            ] += 1
+            )
 
     def _pictures(self) -> Iterator[VideoFrame]:
         """Every frame that decodes: a damaged packet is counted and passed over."""
@@ -181,7 +186,7 @@ class VideoReader(Reader):
             try:
                 packet = next(packets, None)
             except (av.error.FFmpegError, OSError) as error:
-                self._notes[f"reading stopped: {error}"] += 1
+                self.incomplete = f"could not be read further ({error})"
                 return
             if packet is None:
                 return

@@ -6,16 +6,19 @@ import json
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
 
+from pchmr_engines.errors import InputError
+
 from .people import Person
 
-# name in the file -> dtype and how it is read off a person
+# name in the file, and of the person's attribute -> dtype
 _FIELDS: dict[str, str] = {
     "frame": "<i8",
     "t_ns": "<i8",
@@ -34,11 +37,15 @@ _FIELDS: dict[str, str] = {
 }
 
 
-def person_to_arrays(person: Person) -> dict[str, np.ndarray]:
-    """The person's entries of the npz. Without a target (mesh-only) its joints are NaN."""
+def person_to_arrays(index: int, person: Person) -> dict[str, np.ndarray]:
+    """The person's entries of the npz. Without a target (mesh-only) its joints are NaN.
+
+    index: of the frame in its source, where some may have been dropped.
+    """
     target = person.target_joints
     camera = person.camera
     values: dict[str, Any] = {name: getattr(person, name) for name in _FIELDS}
+    values["frame"] = index
     values["target_joints"] = np.full_like(person.joints, np.nan) if target is None else target
     values["camera"] = (camera.fx, camera.fy, camera.cx, camera.cy)
     return {name: np.asarray(values[name], dtype) for name, dtype in _FIELDS.items()}
@@ -56,8 +63,8 @@ class _Columns:
         self._shapes: dict[str, tuple[int, ...]] = {}
         self.rows = 0
 
-    def add(self, person: Person) -> None:
-        for name, array in person_to_arrays(person).items():
+    def add(self, index: int, person: Person) -> None:
+        for name, array in person_to_arrays(index, person).items():
             if self._shapes.setdefault(name, array.shape) != array.shape:
                 raise ValueError(f"{name} is {array.shape}; expected {self._shapes[name]}")
             self._files[name].write(np.ascontiguousarray(array).data)
@@ -85,6 +92,9 @@ class ResultWriter:
     were read). Rows of several `groups` are kept apart, under "<group>_vertices" and so on.
     json_path: the same without vertices and rotmats, as {"frames": [{"frame", "people"}, ...]}.
     An interrupted run leaves what was done so far, complete and readable.
+
+    Raises:
+        InputError: the place cannot be written to, or is full.
     """
 
     def __init__(
@@ -94,37 +104,38 @@ class ResultWriter:
         json_path: Path | str | None = None,
         groups: Sequence[str] = ("",),
     ) -> None:
-        self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.frames = 0
+        self.path, self.frames = Path(path), 0
         self._faces = faces
-        self._scratch = tempfile.TemporaryDirectory(prefix=".results-", dir=self.path.parent)
-        self._groups = {
-            group: _Columns(Path(self._scratch.name) / f"rows-{group}") for group in groups
-        }
-        self._json = _JsonFrames(Path(json_path)) if json_path else None
+        with _writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._scratch = tempfile.TemporaryDirectory(prefix=".results-", dir=self.path.parent)
+            self._groups = {
+                group: _Columns(Path(self._scratch.name) / f"rows-{group}") for group in groups
+            }
+            self._json = _JsonFrames(Path(json_path)) if json_path else None
 
     def add(self, index: int, people: Sequence[Person], group: str = "") -> None:
         """Append the people of one frame; none is fine."""
         self.frames = max(self.frames, index + 1)
-        for person in people:
-            self._groups[group].add(person)
-        if self._json:
-            self._json.add(index, people)
+        with _writing(self.path):
+            for person in people:
+                self._groups[group].add(index, person)
+            if self._json:
+                self._json.add(index, people)
 
     def close(self) -> Path:
         """Assemble the file and put it in place in one step."""
-        part = self.path.with_name(self.path.name + ".part")
-        with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
-            for group, columns in self._groups.items():
-                columns.move_to(archive, f"{group}_" if group else "")
-            for name, array in {"faces": self._faces, "frames": np.array(self.frames)}.items():
-                with archive.open(f"{name}.npy", "w") as entry:
-                    np.lib.format.write_array(entry, array, allow_pickle=False)
-        part.replace(self.path)
-        self._scratch.cleanup()
-        if self._json:
-            self._json.close()
+        part = Path(self._scratch.name) / self.path.name
+        with self._scratch, _writing(self.path):
+            if self._json:
+                self._json.close()
+            with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
+                for group, columns in self._groups.items():
+                    columns.move_to(archive, f"{group}_" if group else "")
+                for name, array in {"faces": self._faces, "frames": np.array(self.frames)}.items():
+                    with archive.open(f"{name}.npy", "w") as entry:
+                        np.lib.format.write_array(entry, array, allow_pickle=False)
+            part.replace(self.path)
         return self.path
 
     def __enter__(self) -> ResultWriter:
@@ -139,6 +150,17 @@ class ResultWriter:
         self.close()
 
 
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """A full or forbidden disk as an error that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written ({error.strerror or error}): make room, or name another one"
+        ) from error
+
+
 class _JsonFrames:
     """A JSON document written frame by frame."""
 
@@ -149,20 +171,28 @@ class _JsonFrames:
         self._separator = "\n"
 
     def add(self, index: int, people: Sequence[Person]) -> None:
-        rows = []
-        for person in people:
-            arrays = person_to_arrays(person)
-            rows.append(
-                {
-                    name: np.round(array, 5).tolist() if array.dtype.kind == "f" else array.tolist()
-                    for name, array in arrays.items()
-                    if name not in ("vertices", "rotmats", "frame")
-                }
-            )
-        self._file.write(self._separator + json.dumps({"frame": index, "people": rows}))
+        rows = [
+            {
+                name: _to_json(array)
+                for name, array in person_to_arrays(index, person).items()
+                if name not in ("vertices", "rotmats", "frame")
+            }
+            for person in people
+        ]
+        row = json.dumps({"frame": index, "people": rows}, allow_nan=False)
+        self._file.write(self._separator + row)
         self._separator = ",\n"
 
     def close(self) -> None:
         self._file.write("\n]}\n")
         self._file.close()
         self._part.replace(self._path)
+
+
+def _to_json(array: np.ndarray) -> Any:
+    """Lists of numbers, to a hundredth of a millimetre or pixel; null where one is not finite."""
+    if array.dtype.kind != "f":
+        return array.tolist()
+    if not np.isfinite(array).all():
+        return None
+    return array.astype(np.float64).round(5).tolist()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter_ns
 
+import cv2
 import numpy as np
 
 from pchmr_engines.errors import InputError
@@ -21,6 +22,7 @@ from .results import ResultWriter
 
 PHOTO_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov"}
+OTHER_SUFFIXES = {".avi", ".gif", ".json", ".mkv", ".mpeg", ".mpg", ".npz", ".ts", ".webm", ".wmv"}
 
 Draw = Callable[[Frame, Sequence[Person]], Image]
 Write = Callable[[Frame, Image], object]
@@ -35,26 +37,33 @@ class Outputs:
     json: Path | None = None
 
     @classmethod
-    def beside(cls, out: Path, source: Source, stem: str, json: bool) -> Outputs:
+    def beside(cls, out: Path, source: Source, given: str, json: bool) -> Outputs:
         """From the command's -o: a picture or video file, or a folder for everything.
 
+        given: the input as the user named it; outputs in a folder are called after it.
+
         Raises:
-            InputError: a video was asked for of a photo, or the other way round.
+            InputError: a video was asked for of a photo, or the other way round, or the overlay
+                would replace the input.
         """
         suffix = out.suffix.lower()
         video = source.kind in ("video", "stream", "camera")
-        if suffix in PHOTO_SUFFIXES | VIDEO_SUFFIXES:
+        here = Path(given).expanduser().resolve()
+        if suffix in PHOTO_SUFFIXES | VIDEO_SUFFIXES | OTHER_SUFFIXES and not out.is_dir():
             expected = VIDEO_SUFFIXES if video else PHOTO_SUFFIXES
             if suffix not in expected or source.kind == "folder":
-                wanted = "a folder" if source.kind == "folder" else f"one of {sorted(expected)}"
-                raise InputError(f"output {out} for a {source.kind}; expected {wanted}: change -o")
-            return cls(out, out.with_suffix(".npz"), out.with_suffix(".json") if json else None)
-        name = {"folder": "overlay", "photo": f"{stem}.png"}.get(source.kind, f"{stem}.mp4")
-        return cls(
-            out / name,
-            out / f"{stem}.npz",
-            out / f"{stem}.json" if json else None,
-        )
+                wanted = "" if source.kind == "folder" else f" or one of {sorted(expected)}"
+                raise InputError(
+                    f"output {out} for a {source.kind}; expected a folder{wanted}: change -o"
+                )
+            overlay, results = out, out.with_suffix(".npz")
+        else:
+            stem = here.stem if here.exists() else "live"
+            name = {"folder": "overlay", "photo": f"{stem}.png"}.get(source.kind, f"{stem}.mp4")
+            overlay, results = out / name, out / f"{stem}.npz"
+        if overlay.resolve() == here:
+            raise InputError(f"output {overlay} is the input: name another place with -o")
+        return cls(overlay, results, results.with_suffix(".json") if json else None)
 
 
 def run_source(
@@ -70,7 +79,8 @@ def run_source(
     limit: stop after so many frames. A KeyboardInterrupt ends a live source, and is no error.
 
     Raises:
-        InputError: no frame held a person. All outputs are written before.
+        InputError: the input was cut short, or no frame held a person. All outputs are written
+            before.
     """
     if draw is None:
         renderer = Renderer(pipeline.body.faces)
@@ -100,6 +110,11 @@ def run_source(
         except KeyboardInterrupt:
             if not source.live:
                 raise
+    if source.incomplete and log.frames != limit:
+        raise InputError(
+            f"the {source.kind} {source.incomplete}; expected all of it: copy, download or record "
+            f"it again. The frames there are were written to {outputs.overlay}"
+        )
     if not log.people:
         raise InputError(
             f"no person found in {log.frames} frames; expected someone at least half visible and "
@@ -116,10 +131,16 @@ def _overlay_writer(source: Source, path: Path) -> Iterator[Write]:
         yield lambda frame, image: write_photo(path, image)
     elif source.kind == "folder":
         path.mkdir(exist_ok=True)
-        yield lambda frame, image: write_photo(path / Path(str(frame.path)).name, image)
+        yield lambda frame, image: write_photo(path / _photo_name(str(frame.path)), image)
     else:
         with VideoWriter(path, source.fps, source.size) as video:
             yield lambda frame, image: video.write(image, frame.t_ns)
+
+
+def _photo_name(path: str) -> str:
+    """The photo's own name, as PNG where its format can only be read."""
+    name = Path(path).name
+    return name if cv2.haveImageWriter(name) else f"{name}.png"
 
 
 def progress(source: Source, label: str, limit: int | None = None) -> Iterator[Frame]:

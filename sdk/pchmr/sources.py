@@ -53,6 +53,11 @@ class Source(Iterator[Frame]):
         return self._reader.warnings + late
 
     @property
+    def incomplete(self) -> str:
+        """Why the input ended before its end, as a file that is cut short; empty if it did not."""
+        return self._reader.incomplete
+
+    @property
     def skipped(self) -> int:
         """Photos of the folder, or packets of the video, that could not be decoded so far."""
         return self._reader.skipped

@@ -20,28 +20,34 @@ def run(
     bundle: Annotated[str, Option(help="open, open-plus, or a bundle's folder or zip.")] = "open",
     topology: Annotated[str, Option(help="serial, parallel, template or mesh-only.")] = "parallel",
     backend: Annotated[str, Option(help="onnxruntime, openvino or auto.")] = "auto",
-    threads: Annotated[int | None, Option(help="CPU threads of the large networks.")] = None,
-    people: Annotated[int, Option(help="How many people to follow at most.")] = 1,
+    threads: Annotated[int | None, Option(min=1, help="CPU threads of the large networks.")] = None,
+    people: Annotated[int, Option(min=1, help="How many people to follow at most.")] = 1,
     camera: Annotated[
         Path | None, Option(help="JSON with fx, fy, cx, cy (px) and distortion.")
     ] = None,
-    frames: Annotated[int | None, Option(help="Stop after so many frames.")] = None,
+    frames: Annotated[int | None, Option(min=1, help="Stop after so many frames.")] = None,
     json: Annotated[bool, Option("--json", help="Also write joints and boxes as JSON.")] = False,
 ) -> None:
     """Find people, give each a pose-calibrated mesh, and write overlay (same kind as the input) and
     results (npz: vertices in metres, joints, keypoints, pose)."""
+    from pchmr_engines.errors import PchmrError
+
     from ..camera import Camera
     from ..media import open_source
     from ..pipeline import Pipeline
     from ..runner import Outputs, run_source
 
-    stem = Path(input).stem if Path(input).exists() else "live"
     with open_source(input) as source:
-        outputs = Outputs.beside(out, source, stem, json)
+        outputs = Outputs.beside(out, source, input, json)
         options = {"backend": backend, "threads": threads, "max_people": people}
         lens = Camera.from_json(camera) if camera else None
         with Pipeline.load(bundle, topology, camera=lens, **options) as pipeline:
-            log = run_source(source, pipeline, outputs, limit=frames)
+            try:
+                log = run_source(source, pipeline, outputs, limit=frames)
+            except KeyboardInterrupt:
+                raise PchmrError(
+                    f"stopped; what was done so far is in {outputs.overlay} and {outputs.results}"
+                ) from None
         for warning in source.warnings:
             typer.echo(f"note: {warning}", err=True)
     summary = log.summary()
