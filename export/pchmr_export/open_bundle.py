@@ -44,7 +44,7 @@ from .open_body import build_open_body
 
 DATA = Path(__file__).parent / "data"
 SKELETON = "smpl24"
-BONES_A_VERTEX = 4
+BONES_A_VERTEX = 6
 PREFIX = f"calibration_{SKELETON}_"
 LICENCE = "Apache-2.0: trained by this project on the CMU Graphics Lab Motion Capture Database"
 GENERATOR_GATES = {"rot6d": Parity("", 1.0, 0.0, 5e-3), "betas": Parity("", 1.0, 0.0, 5e-3)}
