@@ -56,10 +56,14 @@ def read_photo(path: Path) -> tuple[Image, list[str]]:
             f"{path} begins with {data[:8].tobytes()!r}, which is no photo that OpenCV reads "
             "(JPEG, PNG, WebP, TIFF, BMP, AVIF, ...), or is cut short: convert it to JPEG or PNG"
         )
-    return _to_bgr8(np.asarray(image))
+    return to_bgr8(np.asarray(image))
 
 
-def _to_bgr8(image: npt.NDArray[Any]) -> tuple[Image, list[str]]:
+def to_bgr8(image: npt.NDArray[Any]) -> tuple[Image, list[str]]:
+    """(H, W), or (H, W, C) of 1 to 4 channels, of any depth, as BGR uint8; and what was converted.
+
+    A huge one is shrunk to `MAX_PIXELS`.
+    """
     notes = []
     height, width = image.shape[:2]
     if height * width > MAX_PIXELS:

@@ -30,6 +30,7 @@ from .camera import Camera
 from .crops import clip_box
 from .executor import Executor
 from .people import Person
+from .photos import to_bgr8
 from .placement import ray_rotation
 from .stages.base import Board, Row, Stage
 from .stages.blazepose import (
@@ -183,18 +184,14 @@ class Pipeline:
     def __call__(self, image: np.ndarray, t_ns: int | None = None) -> list[Person]:
         """The people in one frame, in the order they were first seen.
 
-        image: (H, W, 3) uint8 BGR, as OpenCV reads it. t_ns: its time, by default the frame's
-        number at 30 frames a second.
+        image: (H, W, 3) uint8 BGR, as OpenCV reads it; grey, alpha and other depths are
+            converted. t_ns: its time, by default the frame's number at 30 frames a second.
 
         Raises:
             InputError: the image is something else.
         """
         begin = perf_counter_ns()
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-            raise InputError(
-                f"frame is {image.shape} {image.dtype}; expected (H, W, 3) uint8 BGR: "
-                "read it with pchmr.media.read_photo, or convert it"
-            )
+        image = _checked_frame(image)
         height, width = image.shape[:2]
         camera = self.camera or Camera.from_size(width, height)
         time = self._frame * 1_000_000_000 // 30 if t_ns is None else t_ns
@@ -299,6 +296,23 @@ class Pipeline:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _checked_frame(image: Any) -> np.ndarray:
+    """The frame as (H, W, 3) uint8 BGR. Raises: InputError for what is no picture."""
+    if not isinstance(image, np.ndarray):
+        raise InputError(
+            f"frame is {type(image).__name__}; expected an array (H, W, 3) uint8 BGR: read a photo "
+            "with pchmr.media.read_photo (OpenCV gives None for a file it cannot read)"
+        )
+    channels = image.shape[2] if image.ndim == 3 else 1 if image.ndim == 2 else 0
+    if not 1 <= channels <= 4 or not image.size or image.dtype.kind not in "uif":
+        raise InputError(
+            f"frame is {image.shape} {image.dtype}; expected (H, W, 3) uint8 BGR: "
+            "give one picture at a time, channels last"
+        )
+    plain = channels == 3 and image.dtype == np.uint8
+    return image if plain else to_bgr8(image)[0]
 
 
 def _tight_box(keypoints: np.ndarray, width: int, height: int) -> tuple[float, ...]:

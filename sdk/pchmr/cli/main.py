@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
 
 import typer
 
 from pchmr_engines.errors import PchmrError
 
+EXTRAS = {"pchmr_export": "export", "pchmr_training": "train"}
+"""Which extra brings the packages of a room."""
 
-def _verb(entry: EntryPoint) -> Callable[..., Any] | typer.Typer:
-    """The function behind a verb; one whose room lacks a package says so when it is called."""
+
+def _add_verb(app: typer.Typer, entry: EntryPoint) -> None:
+    """Register a verb; one whose room lacks a package is listed, and says so when it is called."""
     try:
-        return entry.load()
+        verb = entry.load()
     except ImportError as error:
-        reason = f"{entry.name} cannot run here: {error}"
+        extra = EXTRAS.get(entry.module.split(".")[0], "cpu")
+        reason = f"{entry.name} cannot run here: {error}: run  pip install 'pchmr[{extra}]'"
 
         def unavailable() -> None:
             raise PchmrError(reason)
 
-        unavailable.__doc__ = f"(not available: {error})"
-        return unavailable
+        anything = {"allow_extra_args": True, "ignore_unknown_options": True}
+        short = f"(needs the extra {extra}: {error})"
+        app.command(entry.name, help=short, context_settings=anything)(unavailable)
+        return
+    if isinstance(verb, typer.Typer):
+        app.add_typer(verb, name=entry.name)
+    else:
+        app.command(entry.name)(verb)
 
 
 def make_app() -> typer.Typer:
@@ -36,11 +44,7 @@ def make_app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     for entry in sorted(entry_points(group="pchmr.commands"), key=lambda entry: entry.name):
-        verb = _verb(entry)
-        if isinstance(verb, typer.Typer):
-            app.add_typer(verb, name=entry.name)
-        else:
-            app.command(entry.name)(verb)
+        _add_verb(app, entry)
     return app
 
 
