@@ -149,7 +149,9 @@ def test_a_trajectory_lies_beside_the_pose_network(tmp_path: Path) -> None:
     torch.save({"model_pos": pose, "model_traj": trajectory}, path)
     assert same_weights(load_checkpoint(path, "videopose3d_traj_243").network, trajectory)
     assert same_weights(load_checkpoint(path, "videopose3d_coco_243").network, pose)
-    with pytest.raises(InputError, match=r"h36m_243 or videopose3d_coco_243, .*: say which"):
+    with pytest.raises(
+        InputError, match=r"h36m_243 or videopose3d_coco_243, .*: say which with network="
+    ):
         load_checkpoint(path)
 
 

@@ -52,7 +52,7 @@ _STAND_INS = [
             *("_core.multiarray.scalar", "_core.multiarray._reconstruct"),
             *("random.__RandomState_ctor", "random._pickle.__randomstate_ctor"),
             *("random._pickle.__bit_generator_ctor", "random._mt19937.MT19937"),
-            *("random.bit_generator.__pyx_unpickle_SeedSequence", "random._mt19937._MT19937"),
+            "random.bit_generator.__pyx_unpickle_SeedSequence",
         )
     ),
     (OrderedDict, "yacs.config.CfgNode"),
@@ -177,7 +177,9 @@ def _recognise(path: Path, states: Mapping[str, State]) -> tuple[str, NetworkSpe
         ]
         if len(found) > 1:
             names = " or ".join(spec.name for spec in found)
-            raise InputError(f"{path} may be {names}, which have the same weights: say which")
+            raise InputError(
+                f"{path} may be {names}, which have the same keys: say which with network=NAME"
+            )
         if found:
             return container, found[0]
     state = next(iter(states.values()))
