@@ -89,13 +89,16 @@ def cut(
     rectangle: tuple[int, int, int, int],
     fill: tuple[int, int, int] = (0, 0, 0),
 ) -> NDArray[np.uint8]:
-    """The whole pixels of a rectangle (x0, y0, x1, y1; last two outside), `fill` beyond the edge."""
+    """The whole pixels of a rectangle (x0, y0, x1, y1; last two outside); `fill` beyond the edge,
+    where there is none the pixels of the image itself."""
     x0, y0, x1, y1 = rectangle
     height, width = image.shape[:2]
-    out = np.empty((y1 - y0, x1 - x0, 3), np.uint8)
-    out[:] = fill
-    left, right = max(x0, 0), min(x1, width)
-    top, bottom = max(y0, 0), min(y1, height)
-    if left < right and top < bottom:
-        out[top - y0 : bottom - y0, left - x0 : right - x0] = image[top:bottom, left:right]
-    return out
+    left, right = np.clip((x0, x1), 0, width)
+    top, bottom = np.clip((y0, y1), 0, height)
+    if left == right or top == bottom:
+        return np.full((y1 - y0, x1 - x0, 3), fill, np.uint8)
+    inside = image[top:bottom, left:right]
+    edges = int(top) - y0, y1 - int(bottom), int(left) - x0, x1 - int(right)
+    if not any(edges):
+        return inside
+    return np.asarray(cv2.copyMakeBorder(inside, *edges, cv2.BORDER_CONSTANT, value=fill), np.uint8)

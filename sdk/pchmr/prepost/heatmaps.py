@@ -19,9 +19,9 @@ def argmax_2d(heatmaps: Floats) -> tuple[NDArray[np.float64], Floats]:
 
 
 def decode_argmax(heatmaps: Floats) -> tuple[NDArray[np.float64], Floats]:
-    """Peaks of maps (..., H, W), zero where a map is nowhere positive: cells (..., 2), scores (...).
+    """Peak cells (..., 2) and scores (...) of maps (..., H, W); cell 0, 0 where none is positive.
 
-    That zero is a cell like any other afterwards; the score tells it apart.
+    That cell is one like any other afterwards; the score tells it apart.
     """
     cells, scores = argmax_2d(heatmaps)
     cells[scores <= 0] = 0
@@ -37,7 +37,7 @@ def decode_quarter_offset(heatmaps: Floats) -> tuple[NDArray[np.float64], Floats
     cells, scores = decode_argmax(heatmaps)
     height, width = heatmaps.shape[-2:]
     x, y = (cells[..., axis].astype(int) for axis in (0, 1))
-    inner = (1 < x) & (x < width - 1) & (1 < y) & (y < height - 1)
+    inner = (x > 1) & (x < width - 1) & (y > 1) & (y < height - 1)
     at = _reader(heatmaps, np.where(inner, x, 1), np.where(inner, y, 1))
     step = np.stack([np.sign(at(1, 0) - at(-1, 0)), np.sign(at(0, 1) - at(0, -1))], -1)
     return cells + 0.25 * step * inner[..., None], scores
@@ -55,7 +55,7 @@ def decode_dark(heatmaps: Floats, kernel: int = 11) -> tuple[NDArray[np.float64]
     smooth = np.stack([_smooth(m, kernel) for m in heatmaps.reshape(-1, height, width)])
     log = np.log(np.maximum(smooth, 1e-10)).reshape(heatmaps.shape)
     x, y = (cells[..., axis].astype(int) for axis in (0, 1))
-    inner = (1 < x) & (x < width - 2) & (1 < y) & (y < height - 2) & (scores > 0)
+    inner = (x > 1) & (x < width - 2) & (y > 1) & (y < height - 2) & (scores > 0)
     at = _reader(log, np.where(inner, x, 2), np.where(inner, y, 2))
     dx, dy = (at(1, 0) - at(-1, 0)) / 2, (at(0, 1) - at(0, -1)) / 2
     dxx = (at(2, 0) - 2 * at(0, 0) + at(-2, 0)) / 4
@@ -71,7 +71,7 @@ def decode_dark(heatmaps: Floats, kernel: int = 11) -> tuple[NDArray[np.float64]
 def soft_argmax_3d(volumes: Floats) -> NDArray[np.float64]:
     """Expected cell (..., 3: x, y, z) of volumes (..., D, H, W) after a softmax over each.
 
-    Cells count from 0 without a half: a flat volume of 64 cells a side gives 31.5 (Sun et al. 2018).
+    Cells count from 0 without a half (Sun et al. 2018): a flat volume of 64 cells gives 31.5.
     """
     share = np.exp(volumes - volumes.max((-3, -2, -1), keepdims=True), dtype=np.float64)
     share /= share.sum((-3, -2, -1), keepdims=True)

@@ -8,14 +8,20 @@ from numpy.typing import NDArray
 
 from .crops import Size
 
-_FIXED_POINT = 1 << 22  # Pillow's weights of 8-bit images
+_FIXED_BITS = 22  # of Pillow's weights for 8-bit images
+_FIXED_POINT = 1 << _FIXED_BITS
 
 
 def resize_like_pillow(image: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
     """Pillow's BILINEAR of (H, W, 3) uint8 to `size`, to the bit: a triangle as wide as the shrink
     factor, in fixed point, rows first and rounded to uint8, then columns."""
-    across = _shrink(image.transpose(1, 0, 2), size[1]).transpose(1, 0, 2)
-    return _shrink(across, size[0])
+    across = _shrink(_turned(image), size[1])
+    return _shrink(_turned(across), size[0])
+
+
+def _turned(image: NDArray[Any]) -> NDArray[Any]:
+    """Rows and columns exchanged."""
+    return np.ascontiguousarray(image.transpose(1, 0, 2))
 
 
 def _shrink(image: NDArray[np.uint8], length: int) -> NDArray[np.uint8]:
@@ -29,10 +35,10 @@ def _shrink(image: NDArray[np.uint8], length: int) -> NDArray[np.uint8]:
     weights = np.maximum(0, 1 - np.abs(taps - middle[:, None] + 0.5) / reach)
     weights[taps >= last[:, None]] = 0
     weights = np.floor(weights / weights.sum(1, keepdims=True) * _FIXED_POINT + 0.5)
-    total = np.full((length, *image.shape[1:]), _FIXED_POINT // 2, np.int64)
+    total = np.full((length, *image.shape[1:]), _FIXED_POINT // 2, np.int32)
     for tap, weight in zip(np.minimum(taps, len(image) - 1).T, weights.T, strict=True):
-        total += weight.astype(np.int64)[:, None, None] * image[tap]
-    return np.clip(total // _FIXED_POINT, 0, 255).astype(np.uint8)
+        total += weight.astype(np.int32)[:, None, None] * image[tap]
+    return np.minimum(total >> _FIXED_BITS, 255).astype(np.uint8)
 
 
 def resize_like_skimage(image: NDArray[Any], size: Size) -> NDArray[np.float64]:
@@ -40,8 +46,8 @@ def resize_like_skimage(image: NDArray[Any], size: Size) -> NDArray[np.float64]:
     factors = image.shape[0] / size[0], image.shape[1] / size[1]
     sigmas = [max(0.0, (factor - 1) / 2) for factor in factors]
     smooth = gaussian_blur(image, (sigmas[0], sigmas[1]), cv2.BORDER_REFLECT_101)
-    across = _interpolate(smooth.transpose(1, 0, 2), size[1]).transpose(1, 0, 2)
-    return _interpolate(across, size[0])
+    across = _interpolate(_turned(smooth), size[1])
+    return _interpolate(_turned(across), size[0])
 
 
 def _interpolate(image: NDArray[np.float64], length: int) -> NDArray[np.float64]:
