@@ -64,9 +64,11 @@ class _Columns:
         self.rows = 0
 
     def add(self, index: int, person: Person) -> None:
-        for name, array in person_to_arrays(index, person).items():
+        arrays = person_to_arrays(index, person)
+        for name, array in arrays.items():
             if self._shapes.setdefault(name, array.shape) != array.shape:
                 raise ValueError(f"{name} is {array.shape}; expected {self._shapes[name]}")
+        for name, array in arrays.items():
             self._files[name].write(np.ascontiguousarray(array).data)
         self.rows += 1
 

@@ -130,7 +130,7 @@ def test_a_body_that_cannot_be_placed_stands_at_the_nearest_depth(
 ) -> None:
     points = body(rng)
     keypoints = np.ones((1, 33, 3))
-    keypoints[..., :2] = CAMERA.project(points + (0, 0, 4.0))
+    keypoints[..., :2] = CAMERA.project(points + np.array([0.0, 0.0, 4.0]))
     got, ok = solve_translation(points, spoil(keypoints), CAMERA)
     assert ok.tolist() == [placed]
     assert np.isfinite(got).all()
