@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pchmr import assets as pinned
+from pchmr_engines.bundle import Bundle
 
 CPU = pytest.param("cpu", id="cpu")
 CUDA = pytest.param("cuda", id="cuda", marks=pytest.mark.gpu)
@@ -18,6 +19,12 @@ devices = [CPU, CUDA]
 def assets() -> Callable[[str], Path]:
     """`assets(name)`: the path of a pinned file, fetched into the user's cache or PCHMR_CACHE."""
     return pinned.fetch
+
+
+@pytest.fixture(scope="session")
+def open_bundle() -> Bundle:
+    """The bundle `open`, built into the cache (half a minute) where it is not there yet."""
+    return Bundle.load("open")
 
 
 @pytest.fixture
