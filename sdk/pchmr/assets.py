@@ -24,25 +24,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pchmr_engines.errors import AssetError
+from pchmr_engines.host import cache_folder
 
 from .pins import ASSETS, Asset, Package
 
-__all__ = ["ASSETS", "Asset", "Package", "cache_folder", "cached", "fetch", "get_asset"]
+__all__ = ["ASSETS", "Asset", "Package", "cached", "fetch", "get_asset"]
 
 _NOTICES = ("CREDIT.txt", "LICENCE.txt")
 _BAR_AFTER_S = 2.0
 _STALE_AFTER_S = 24 * 3600.0
 _unchanged: set[Path] = set()  # folders whose content this process has hashed
-
-
-def cache_folder() -> Path:
-    """The folder of all that pchmr keeps between runs: `PCHMR_CACHE`, else the platform's own."""
-    override = os.environ.get("PCHMR_CACHE")
-    if override:
-        return Path(override).expanduser()
-    from platformdirs import user_cache_path
-
-    return user_cache_path("pchmr", appauthor=False)
 
 
 def get_asset(name: str) -> Asset:
@@ -89,7 +80,7 @@ def fetch(name: str, progress: bool = True) -> Path:
     path = cached(name)
     if path is not None:
         return path
-    root = cache_folder() / "assets"
+    root = cache_folder("assets")
     try:
         root.mkdir(parents=True, exist_ok=True)
         _remove_stale(root)
@@ -110,7 +101,7 @@ def fetch(name: str, progress: bool = True) -> Path:
 
 
 def _folder(asset: Asset) -> Path:
-    return cache_folder() / "assets" / f"{asset.name}-{asset.sha256[:8]}"
+    return cache_folder("assets") / f"{asset.name}-{asset.sha256[:8]}"
 
 
 def _download(asset: Asset, scratch: Path, progress: bool) -> Path:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from time import perf_counter_ns
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -27,12 +26,13 @@ from pchmr_kernels.weights import SparseWeights
 
 from .bodies import BodyModel, body_from_arrays
 from .camera import Camera
+from .closing import Closing
 from .crops import clip_box
 from .executor import Executor
 from .people import Person
 from .photos import to_bgr8
 from .placement import ray_rotation
-from .stages.base import Board, Row, Stage
+from .stages.base import Board, KeypointEngine, Row, Stage
 from .stages.blazepose import (
     LandmarkNetwork,
     PersonDetector,
@@ -53,7 +53,7 @@ SEEN = 0.5
 """Visibility from which a landmark counts for the box and for validity."""
 
 
-class Pipeline:
+class Pipeline(Closing):
     """Finds people in frames and gives each a mesh. Not thread-safe: one pipeline a thread.
 
         pipe = Pipeline.load("open", topology="parallel")
@@ -139,14 +139,14 @@ class Pipeline:
                 self._calibrate(prealign="torso"),
             ]
         mesh_stream: list[Stage] = [
-            KeypointGenerator(*self._small_network("generator")),
+            KeypointGenerator(self._keypoint_engine("generator")),
             body,
             PlaceStage("landmarks", root),
         ]
         if self.topology == "mesh-only":
             return mesh_stream
         if self.topology == "serial":
-            return [*mesh_stream, MeshLifter(*self._small_network("lifter")), self._calibrate()]
+            return [*mesh_stream, MeshLifter(self._keypoint_engine("lifter")), self._calibrate()]
         return [*mesh_stream, *self._pose_stream(), self._calibrate()]
 
     def _pose_stream(self) -> list[Stage]:
@@ -155,7 +155,7 @@ class Pipeline:
         keypoints, world = ("pose_keypoints", "pose_world") if own else ("keypoints", "world")
         landmarks = self._landmark_network("pose_landmarks") if own else None
         first = [PoseLandmarkStage(landmarks)] if landmarks else []
-        lifter = KeypointLifter(*self._small_network("lifter"), keypoints)
+        lifter = KeypointLifter(self._keypoint_engine("lifter"), keypoints)
         return [*first, lifter, ImageTarget(self._carry(), keypoints, world)]
 
     def _calibrate(self, prealign: str = "none") -> CalibrateStage:
@@ -167,10 +167,10 @@ class Pipeline:
     def _landmark_network(self, stage: str) -> LandmarkNetwork:
         return LandmarkNetwork(self._engine(stage), self._max_people, self._threads)
 
-    def _small_network(self, stage: str) -> tuple[Engine, Sequence[str], int, int]:
-        """Engine, landmark names, people and threads of G or L; one thread suits them best."""
+    def _keypoint_engine(self, stage: str) -> KeypointEngine:
+        """G or L; one thread suits them best."""
         landmarks = self.bundle.stage(stage).settings["landmarks"]
-        return self._engine(stage, 1), landmarks, self._max_people, 1
+        return KeypointEngine(self._engine(stage, 1), landmarks, self._max_people, 1)
 
     def _carry(self) -> np.ndarray:
         """(J, 33) how a landmark's residual moves each joint; see `ImageTarget`."""
@@ -285,17 +285,6 @@ class Pipeline:
     def close(self) -> None:
         """Stop worker threads."""
         self._executor.close()
-
-    def __enter__(self) -> Pipeline:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _checked_frame(image: Any) -> np.ndarray:

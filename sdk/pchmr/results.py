@@ -9,13 +9,13 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
 
 from pchmr_engines.errors import InputError
 
+from .closing import Closing
 from .people import Person
 
 # name in the file, and of the person's attribute -> dtype
@@ -85,7 +85,7 @@ class _Columns:
                 shutil.copyfileobj(file, entry, 1 << 20)
 
 
-class ResultWriter:
+class ResultWriter(Closing):
     """Writes `path` (npz): one row a person and frame, in order of frames. A context manager.
 
     Arrays: vertices (N, V, 3) metres, camera frame; joints, target_joints (N, J, 3);
@@ -139,17 +139,6 @@ class ResultWriter:
                         np.lib.format.write_array(entry, array, allow_pickle=False)
             part.replace(self.path)
         return self.path
-
-    def __enter__(self) -> ResultWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 @contextmanager

@@ -6,8 +6,8 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 
+from pchmr.closing import Closing
 from pchmr.photos import is_photo
 from pchmr.readers import (
     DEFAULT_FPS,
@@ -21,7 +21,7 @@ from pchmr.readers import (
 from pchmr_engines.errors import InputError
 
 
-class Source(Iterator[Frame]):
+class Source(Closing, Iterator[Frame]):
     """Frames of one input, in order, once. Use as a context manager, or call `close`.
 
     kind: "photo", "folder", "video", "stream" or "camera"; fps: nominal frames a second;
@@ -81,17 +81,6 @@ class Source(Iterator[Frame]):
             self._waiting.clear()
             self._change.notify_all()
         self._thread.join(2.0)  # a stalled stream lets go at its own timeout
-
-    def __enter__(self) -> "Source":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _decode(self) -> None:
         try:

@@ -5,7 +5,6 @@ import queue
 import threading
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 
 import av
 import av.error
@@ -13,6 +12,7 @@ import cv2
 import numpy as np
 from av.video.frame import VideoFrame
 
+from pchmr.closing import Closing
 from pchmr.photos import Image
 from pchmr_engines.errors import InputError, PchmrError
 
@@ -21,7 +21,7 @@ _BT601 = 6  # what cv2.COLOR_BGR2YUV_I420 writes: three times faster than swscal
 _LIMITED = 1
 
 
-class VideoWriter:
+class VideoWriter(Closing):
     """Writes BGR frames as MP4 (H.264, yuv420p, index first). Use as a context manager.
 
     While it runs, the video grows in `<name>.part`, in fragments that play as they are if the
@@ -140,17 +140,6 @@ class VideoWriter:
         if self._error is not None:
             raise PchmrError(f"{self.path}: encoding failed: {self._error}") from self._error
         return self.path
-
-    def __enter__(self) -> "VideoWriter":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _encode(self) -> None:
         try:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from pchmr import assets, pins
 from pchmr.cli.assets import assets as command
-from pchmr_engines.errors import AssetError
+from pchmr_engines.errors import AssetError, EngineError
 
 FILES = {
     "toy/data/weights.bin": b"weights",
@@ -213,7 +213,7 @@ def test_cache_that_cannot_be_written(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("PCHMR_CACHE", str(tmp_path / "file"))
-    with pytest.raises(AssetError, match=r"cannot be written into .*set PCHMR_CACHE"):
+    with pytest.raises(EngineError, match=r"cannot make the cache folder .*set PCHMR_CACHE"):
         assets.fetch("weights")
 
 

@@ -19,7 +19,9 @@ def list_assets() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from ..assets import ASSETS, cache_folder, cached
+    from pchmr_engines.host import cache_folder
+
+    from ..assets import ASSETS, cached
 
     table = Table(box=None, pad_edge=False)
     for column in ("asset", "MB", "cached", "licence"):

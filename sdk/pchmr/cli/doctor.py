@@ -82,7 +82,9 @@ def _codec() -> Finding:
 
 
 def _assets() -> Iterator[Finding]:
-    from ..assets import ASSETS, cache_folder, cached
+    from pchmr_engines.host import cache_folder
+
+    from ..assets import ASSETS, cached
 
     names = [name for name in ASSETS if cached(name)]
     yield Finding(

@@ -9,9 +9,11 @@ from typing import Protocol
 import numpy as np
 
 from pchmr_engines.engine import Context, Engine
+from pchmr_kernels.skeletons import get_skeleton
 
 from ..blazepose import Roi
 from ..camera import Camera
+from ..placement import points_to_crop
 
 
 @dataclass(frozen=True)
@@ -90,3 +92,34 @@ class BatchedEngine:
     def context(self, people: int) -> Context:
         """The smallest context that holds `people` rows."""
         return self.contexts[1 << max(people - 1, 0).bit_length()]
+
+
+class KeypointEngine:
+    """A network over keypoints of a crop: G or L. landmarks: those it takes, in its order."""
+
+    def __init__(
+        self, engine: Engine, landmarks: Sequence[str], max_people: int, threads: int
+    ) -> None:
+        skeleton = get_skeleton("blazepose33")
+        self._columns = np.array([skeleton.index(name) for name in landmarks])
+        self._engine = BatchedEngine(engine, max_people, threads)
+        self._people = 0
+        self._context: Context
+
+    def feed(self, board: Board, keypoints: np.ndarray) -> None:
+        """Put keypoints (P, 33, 3) of the full frame in, as the crop's own camera sees them."""
+        self._people = len(keypoints)
+        self._context = self._engine.context(self._people)
+        taken = keypoints[:, self._columns]
+        inputs = self._context.buffers["keypoints"][: self._people]
+        inputs[..., :2] = points_to_crop(
+            taken[..., :2], board["crop_rotation"], board["crop_size"], board.camera
+        )
+        inputs[..., 2] = taken[..., 2]
+
+    def enqueue(self) -> None:
+        self._context.enqueue()
+
+    def output(self, name: str) -> np.ndarray:
+        """(P, ...), overwritten by the next run."""
+        return self._context.buffers[name][: self._people]
