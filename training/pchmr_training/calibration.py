@@ -191,13 +191,13 @@ class CalibrationModule(nn.Module):
         heaviest = np.argsort(-A, axis=1, kind="stable")[:, :most]
         kept = np.zeros_like(A)
         np.put_along_axis(kept, heaviest, np.take_along_axis(A, heaviest, 1), 1)
-        module = CalibrationModule(
-            self.skeleton, kept / kept.sum(1, keepdims=True), W, self.options
-        ).to(self.logits)
-        module.self_rotation, module.shape_compensation = (
-            self.self_rotation,
-            self.shape_compensation,
-        )
+        return self.with_weights(kept / kept.sum(1, keepdims=True), W)
+
+    def with_weights(self, A: Floats, W: Floats) -> "CalibrationModule":
+        """A module with other weights, (V, K) each, and these very perceptrons."""
+        module = CalibrationModule(self.skeleton, A, W, self.options).to(self.logits)
+        module.self_rotation = self.self_rotation
+        module.shape_compensation = self.shape_compensation
         return module
 
     @torch.no_grad()
@@ -212,5 +212,5 @@ class CalibrationModule(nn.Module):
         weights = from_dense(A, W, most)
         root = self.skeleton.root
         target = target - target[:, root, None] + source[:, root, None]
-        examples = (x.double().cpu().numpy() for x in (vertices, source, target))
-        return weights, pruning_cost_mm(A, W, weights, *examples, bones=self.skeleton.bones)
+        v, s, t = (x.double().cpu().numpy() for x in (vertices, source, target))
+        return weights, pruning_cost_mm(A, W, weights, v, s, t, self.skeleton.bones)
