@@ -151,7 +151,7 @@ class _Decoder(nn.Module):
         self.transformer = _Layers(width, inner, layers)
 
     def forward(self, context: Tensor) -> Tensor:
-        nothing = context.new_zeros(len(context), 1, 1)
+        nothing = context.new_zeros(context.shape[0], 1, 1)
         query = self.to_token_embedding(nothing) + self.pos_embedding
         return self.transformer(query, context)[:, 0]
 

@@ -81,7 +81,7 @@ class HMR(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         feature = self.resnet_v2_50(image.permute(0, 3, 1, 2))
-        start = self.mean_param.expand(len(image), -1)
+        start = self.mean_param.expand(image.shape[0], -1)
         return self.get_submodule("3D_module")(feature, start)[-1]
 
 

@@ -47,7 +47,7 @@ class SpinRegressor(nn.Module):
         start: tuple[Tensor, Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """(N, 144), (N, 10), (N, 3) after `iterations` corrections of the mean, or of `start`."""
-        batch = len(feature)
+        batch = feature.shape[0]
         mean = self.init_pose, self.init_shape, self.init_cam
         pose, shape, cam = start or (value.expand(batch, -1) for value in mean)
         for _ in range(iterations):
