@@ -23,7 +23,7 @@ def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], str]:
     if missing:
         raise InputError(
             f"{path} has no {', '.join(sorted(missing))}: expected an open body's npz "
-            "(`pchmr assets` builds it)"
+            "(body.npz of the bundle open)"
         )
     return arrays, hashlib.sha256(path.read_bytes()).hexdigest()
 

@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument(
         "--motion", type=Path, required=True, help="folder of clips.npz, index.json"
     )
-    parser.add_argument("--body", type=Path, required=True, help="npz of the open body")
+    parser.add_argument("--body", type=Path, required=True, help="body.npz of the bundle open")
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--bf16", action="store_true", help="twice as fast where the CPU has it")
     for name in ("steps", "batch", "width", "blocks", "seed"):
