@@ -186,7 +186,7 @@ class VideoReader(Reader):
             try:
                 packet = next(packets, None)
             except (av.error.FFmpegError, OSError) as error:
-                self.incomplete = f"could not be read further ({error})"
+                self.incomplete = f"could not be read further ({error.strerror or error})"
                 return
             if packet is None:
                 return
