@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from seeded_body import small_body
+from seeded_body import person
 from typer.testing import CliRunner
 
 from pchmr.bodies import Body, body_from_arrays
 from pchmr_engines.errors import InputError
-from pchmr_kernels.skeletons import get_skeleton
 from pchmr_training.calibration import Options
 from pchmr_training.calibration_file import (
     TrainedCalibration,
@@ -25,50 +24,6 @@ from pchmr_training.train_calibration import Settings, draw_examples, load_modul
 from pchmr_training.train_cli import train as verb
 
 SETTINGS = Settings(steps=60, batch=6, seed=3)
-
-
-def person(vertices: int = 300) -> dict[str, np.ndarray]:
-    """A stick person with flesh: vertices around the bones of 24 joints at human places."""
-    rng = np.random.default_rng(0)
-    smpl = get_skeleton("smpl24")
-    joints = np.array([PLACES[name.split("_", 1)[-1]] for name in smpl.joints])
-    joints[:, 0] *= [-1 if name.startswith("right") else 1 for name in smpl.joints]
-    bone = rng.integers(0, len(smpl.bones), vertices)
-    along = rng.random((vertices, 1))
-    parent, child = smpl.bones[bone].T
-    template = (1 - along) * joints[parent] + along * joints[child]
-    weights = np.zeros((vertices, 24))
-    weights[np.arange(vertices), parent] = 1 - 0.5 * along[:, 0] ** 2
-    weights[np.arange(vertices), child] += 0.5 * along[:, 0] ** 2
-    regressor = np.exp(-((template[None] - joints[:, None]) ** 2).sum(-1) / 0.002)
-    regressor /= regressor.sum(1, keepdims=True)
-    return {
-        **small_body(vertices),
-        "v_template": template + 0.04 * rng.standard_normal(template.shape),
-        "shapedirs": 0.02 * template[..., None] * rng.standard_normal((1, 3, 10)),
-        "weights": weights,
-        "J_regressor": regressor,
-        "regressor_h36m17": regressor[:17],
-    }
-
-
-PLACES = {
-    "pelvis": (0, 0, 0),
-    "spine1": (0, 0.1, 0),
-    "spine2": (0, 0.23, 0),
-    "spine3": (0, 0.3, 0),
-    "neck": (0, 0.5, 0),
-    "head": (0, 0.6, 0.03),
-    "collar": (0.08, 0.42, 0),
-    "shoulder": (0.18, 0.44, 0),
-    "elbow": (0.43, 0.44, 0),
-    "wrist": (0.68, 0.44, 0),
-    "hand": (0.76, 0.44, 0),
-    "hip": (0.08, -0.08, 0),
-    "knee": (0.1, -0.46, 0),
-    "ankle": (0.1, -0.87, -0.03),
-    "foot": (0.11, -0.92, 0.1),
-}
 
 
 @pytest.fixture(scope="module")
