@@ -29,6 +29,8 @@ format: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/blend.py
 	$(BIN)/python benchmarks/pipeline.py
+	$(BIN)/python benchmarks/overlay.py
+	$(BIN)/python benchmarks/streaming.py
 
 clean:
 	rm -rf $(VENV) build dist out

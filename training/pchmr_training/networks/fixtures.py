@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pchmr.prepost import verify_prepost
 from pchmr_engines.errors import InputError
 
 from . import NETWORKS, NetworkSpec
@@ -137,11 +138,13 @@ def seeded_network(
 
 
 def verify_fixture(path: Path) -> dict[str, float]:
-    """Repeat a fixture with our code; output name -> worst error / tolerance.
+    """Repeat a fixture, of a network or of pre- and postprocessing; output -> error / tolerance.
 
     Raises: InputError for a fixture that is unreadable or of nothing we know, whose keys differ
     from ours, or whose weights we seed differently.
     """
+    if path.stem.startswith("prepost_"):
+        return verify_prepost(path)
     fixture = Fixture.read(path)
     for name, run in RUNNERS.items():
         if path.stem.startswith(name) or fixture.meta.get("name") == name:
