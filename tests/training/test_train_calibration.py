@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from pchmr.bodies import Body, body_from_arrays
 from pchmr_engines.errors import InputError
+from pchmr_export import calibration_weights
 from pchmr_training.calibration import Options
 from pchmr_training.calibration_file import (
     TrainedCalibration,
@@ -169,3 +170,17 @@ def test_command(tmp_path: Path) -> None:
     assert stored.skeleton == "h36m17"
     assert stored.weights.indices.shape[1] <= 3
     assert not stored.state
+
+
+def test_shipped_weights() -> None:
+    """Of the open body: small, better than untrained ones, and given for no other body."""
+    path = calibration_weights.DATA / "calibration_smpl24.npz"
+    assert path.stat().st_size < 400_000
+    stored = read_calibration(path)
+    assert stored.weights.indices.shape[1] <= 4
+    assert stored.weights.bones_needed == 23
+    assert stored.meta["mpve_trained_mm"] < stored.meta["mpve_untrained_mm"]
+    assert stored.meta["command"].startswith("pchmr train calibration")
+    assert "/" not in stored.meta["command"]
+    assert calibration_weights.trained_calibration("smpl24", person()) is None
+    assert calibration_weights.trained_calibration("lsp14", {}) is None
