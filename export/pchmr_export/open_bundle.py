@@ -47,8 +47,8 @@ SKELETON = "smpl24"
 BONES_A_VERTEX = 6
 PREFIX = f"calibration_{SKELETON}_"
 LICENCE = "Apache-2.0: trained by this project on the CMU Graphics Lab Motion Capture Database"
-GENERATOR_GATES = {"rot6d": Parity("", 1.0, 0.0, 5e-3), "betas": Parity("", 1.0, 0.0, 5e-3)}
-LIFTER_GATES = {name: Parity("mm", 1000.0, 0.0, 1.0) for name in ("joints", "landmarks")}
+GENERATOR_GATES = {"rot6d": Parity("", 1.0, 0.0, 1e-3), "betas": Parity("", 1.0, 0.0, 1e-3)}
+LIFTER_GATES = {name: Parity("mm", 1000.0, 0.0, 0.1) for name in ("joints", "landmarks")}
 
 _TRUNK = {"left_hip": 0.5, "right_hip": 0.5}, {"left_shoulder": 0.5, "right_shoulder": 0.5}
 
