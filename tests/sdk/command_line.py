@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from pchmr.media import VideoWriter
 
-
 BAR = "\u2501\u2578\u257a"  # what a progress bar is drawn with
 
 
