@@ -124,6 +124,16 @@ def test_splits_of_our_layout(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found.held_out[0], clips["jump"])
 
 
+def test_an_index_that_says_nothing(tmp_path: Path) -> None:
+    np.savez(tmp_path / "clips.npz", a__poses=random_clips(1)[0])
+    (tmp_path / "index.json").write_text('{"a": "train"}')
+    with pytest.raises(InputError, match="does not say which clips to train on"):
+        read_clips(tmp_path)
+    (tmp_path / "index.json").write_text('[{"name": "a", "split": "train"}]')
+    with pytest.raises(InputError, match="1 clips to train on and 0 held out"):
+        read_clips(tmp_path)
+
+
 def test_amass_layouts(tmp_path: Path) -> None:
     """SMPL-H's 156 numbers and SMPL-X's 165: 22 joints are SMPL's; a `shape.npz` has no motion."""
     clips = random_clips(12)

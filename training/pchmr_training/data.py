@@ -96,16 +96,20 @@ def _clip(poses: NDArray[np.floating], name: str) -> Clip:
 
 
 def _training_names(files: list[Path]) -> set[str] | None:
-    indices = [file.with_name("index.json") for file in files]
-    entries = [
-        entry
-        for index in dict.fromkeys(indices)
-        if index.is_file()
-        for entry in json.loads(index.read_text("utf-8"))
-    ]
-    if not entries:
-        return None
-    return {entry["name"] for entry in entries if entry["split"] == "train"}
+    """Names of the clips of the split `train`; None where no index stands beside the files."""
+    indices = dict.fromkeys(file.with_name("index.json") for file in files)
+    names: set[str] | None = None
+    for index in filter(Path.is_file, indices):
+        try:
+            entries = json.loads(index.read_text("utf-8"))
+            training = {entry["name"] for entry in entries if entry["split"] == "train"}
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{index} does not say which clips to train on ({error!r}); expected a list of "
+                '{"name": ..., "split": "train" or another}'
+            ) from error
+        names = (names or set()) | training
+    return names
 
 
 def as_motion(clips: list[Clip]) -> Motion:
