@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pchmr.placement import NEAREST_M
+from pchmr.stages.calibrate import WORLD
 from pchmr_kernels.skeletons import get_skeleton
 
 from .networks.rotations import rot6d_to_rotmat
@@ -20,7 +22,7 @@ SKELETON = "smpl24"
 BLAZEPOSE = get_skeleton("blazepose33")
 COLUMNS = [BLAZEPOSE.index(name) for name in KEYPOINTS]
 HIPS = [BLAZEPOSE.index("left_hip"), BLAZEPOSE.index("right_hip")]
-NEAREST_M, NEAREST_POINT_M = 0.3, 0.1  # as the runtime has them
+NEAREST_POINT_M = 0.1  # as the runtime has it
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ class OpenPoseStream(OpenLifter):
     def forward(self, view: OpenView, mesh: Mesh) -> Target:  # type: ignore[override]
         joints, lifted = self.lift(view.keypoints, view)
         hips = lifted[:, HIPS].mean(1, keepdim=True)
-        depth = 0.5 * (lifted + view.world + hips)[..., 2:]
+        depth = (1 - WORLD) * lifted[..., 2:] + WORLD * (view.world + hips)[..., 2:]
         root = (mesh.translation + mesh.source[:, 0])[:, None]
         z = (depth + root[..., 2:]).clamp(min=NEAREST_POINT_M)
         seen = torch.cat([view.rays(view.keypoints) * z, z], -1)
