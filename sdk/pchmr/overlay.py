@@ -199,9 +199,9 @@ def _blank(height: int, width: int, color: Color = BACKGROUND) -> Image:
 
 
 def _draw_label(image: Image, text: str) -> None:
-    """White text with a dark rim in the upper left corner; the picture stays visible around it."""
-    scale = image.shape[0] / 900 + 0.25
-    (_, text_height), _ = cv2.getTextSize(text, _FONT, scale, 1)
-    place = (text_height // 2 + 2, text_height // 2 + text_height)
-    for color, thickness in (((40, 40, 40), 4), ((255, 255, 255), 1)):
-        cv2.putText(image, text, place, _FONT, scale, color, thickness, cv2.LINE_AA)
+    """White text on a dark tag in the upper left corner, no wider than the text."""
+    scale = image.shape[0] / 800 + 0.25
+    (width, height), _ = cv2.getTextSize(text, _FONT, scale, 1)
+    image[: 2 * height + 2, : width + height + 4] = (60, 56, 52)
+    place = (height // 2 + 2, height // 2 + height)
+    cv2.putText(image, text, place, _FONT, scale, (255, 255, 255), 1, cv2.LINE_AA)
