@@ -105,6 +105,7 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] 
         typer.echo(dumps([dataclasses.asdict(finding) for finding in findings], indent=1))
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -112,5 +113,6 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] 
         table.add_column(column, overflow="fold")
     for finding in findings:
         mark = "[green]yes[/]" if finding.ok else "[yellow]no[/]"
-        table.add_row(mark, finding.ability, finding.found, "" if finding.ok else finding.mend)
+        mend = "" if finding.ok else finding.mend
+        table.add_row(mark, *map(escape, (finding.ability, finding.found, mend)))
     Console().print(table)

@@ -54,6 +54,7 @@ def run(
     latency = summary["camera_to_mesh_ms"]
     written = [path for path in (outputs.overlay, outputs.results, outputs.json) if path]
     typer.echo(
-        f"{log.people} people in {log.frames_with_people} of {log.frames} frames; camera to mesh "
-        f"p50 {latency['p50']} ms, p95 {latency['p95']} ms; wrote {', '.join(map(str, written))}"
+        f"people in {log.frames_with_people} of {log.frames} frames, {log.people} in all; "
+        f"camera to mesh p50 {latency['p50']} ms, p95 {latency['p95']} ms; "
+        f"wrote {', '.join(map(str, written))}"
     )
