@@ -89,7 +89,8 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
         typer.echo(f"body: {manifest.body.file}, {sizes[manifest.body.file] / 1e6:.2f} MB")
         licences.setdefault(manifest.body.provenance.licence, []).append("body")
     for pair in manifest.calibrations:
-        typer.echo(f"calibrates to: {pair.skeleton}")
+        trained = "trained" if pair.settings.get("trained") else "untrained"
+        typer.echo(f"calibrates to: {pair.skeleton}, {trained} weights")
     for licence, names in licences.items():
         typer.echo(f"licence of {', '.join(names)}: {licence}")
 

@@ -56,6 +56,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
+        os.chmod(temporary, 0o644)  # mkstemp's 0600 would follow the rename
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

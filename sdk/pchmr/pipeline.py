@@ -10,6 +10,7 @@ rest mesh in place of the mesh stream; *mesh-only* leaves the bracket out.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from time import perf_counter_ns
 from typing import Any
@@ -101,6 +102,12 @@ class Pipeline(Closing):
         self._model = BodyModel(self.body)
         self._pair = bundle.manifest.calibrations[0]
         self.skeleton = get_skeleton(self._pair.skeleton)
+        if topology != "mesh-only" and not self._pair.settings.get("trained"):
+            warnings.warn(
+                f"the calibration weights of bundle {bundle.manifest.name!r} for "
+                f"{self.skeleton.name} are untrained: pchmr train calibration trains them",
+                stacklevel=2,
+            )
         names = (f"{self._pair.prefix}{part}" for part in ("indices", "values", "offsets"))
         self._weights = SparseWeights(*(arrays[name] for name in names))
 
