@@ -19,7 +19,7 @@ def count_macs(path: str | Path, batch: int = 1) -> tuple[int, int]:
         import onnx
     except ImportError as error:
         raise MissingDependency("onnx", "open", "counting multiply-adds") from error
-    model = onnx.load(path)
+    model = onnx.load(path, load_external_data=False)  # the weights count by their shapes
     for value in model.graph.input:
         dims = value.type.tensor_type.shape.dim
         if dims and not dims[0].HasField("dim_value"):

@@ -1,0 +1,72 @@
+"""What a stage is tried on, and what the framework gives for it: the arrays of its parity file."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from pchmr.prepost import normalise
+from pchmr.prepost.synthetic import synthetic_image
+from pchmr_training.networks import ImageInput, NetworkSpec
+from pchmr_training.networks.seeding import seeded_input
+
+from .blazepose import read_parity
+from .stage_export import stage_input
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def example_inputs(spec: NetworkSpec) -> Arrays:
+    """Two rows: a crop of the demo video and a picture made up, or made-up joints or features."""
+    given = stage_input(spec)
+    seed = f"export:{spec.name}"
+    if isinstance(spec.input, ImageInput):
+        rows = _real_crop(spec.input.size), synthetic_image(seed, spec.input.size)
+        return {given.name: np.stack(rows)}
+    kind = "normal" if given.name == "features" else "uniform"
+    return {given.name: seeded_input(seed, given.sized(2), kind)}
+
+
+def _real_crop(size: tuple[int, int]) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB: a woman walking, in the middle of the crop; see `read_parity` for its author.
+
+    Needs no download: it lies with the parity data of BlazePose.
+    """
+    square = read_parity("full")["inputs/image"][0]
+    side = square.shape[0]
+    height, width = (round(side * extent / max(size)) for extent in size)
+    top, left = (side - height) // 2, (side - width) // 2
+    part = square[top : top + height, left : left + width]
+    return np.asarray(cv2.resize(part, size[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def framework_outputs(network: nn.Module, spec: NetworkSpec, inputs: Arrays) -> Arrays:
+    """What torch gives for a stage's inputs, by output name.
+
+    An image is normalised in NumPy, so that the graph's own normalisation is held against another.
+    """
+    import torch
+
+    (values,) = inputs.values()
+    if isinstance(spec.input, ImageInput):
+        convention = spec.input
+        values = normalise(
+            values,
+            convention.mean,
+            convention.std,
+            convention.value_range,
+            convention.colour,
+            convention.layout,
+        )
+    with torch.inference_mode():
+        result = network.eval()(torch.from_numpy(values))
+    outputs = (result,) if isinstance(result, torch.Tensor) else result
+    return {name: out.numpy() for name, out in zip(spec.outputs, outputs, strict=True)}
+
+
+def parity_arrays(inputs: Arrays, outputs: Arrays) -> Arrays:
+    """`inputs/<name>` and `outputs/<name>`: what a bundle keeps so as to repeat the gates."""
+    named = {"inputs": inputs, "outputs": outputs}
+    return {f"{side}/{key}": value for side, part in named.items() for key, value in part.items()}
