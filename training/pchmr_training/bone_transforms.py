@@ -87,7 +87,7 @@ def half_turn_axis(u: Tensor, axes: Tensor) -> Tensor:
 
     axes: (B, N, 3), tried in order, the frame's own after them. A constant: no gradient.
     """
-    frame = _identity(u).expand(len(u), 3, 3)
+    frame = _identity(u).expand(u.shape[0], 3, 3)
     candidates = torch.cat([axes, frame], 1)[:, None]  # (B, 1, N + 3, 3)
     length = candidates.norm(dim=-1, keepdim=True)
     unit = candidates / length.clamp(min=SHORTEST_BONE_M)

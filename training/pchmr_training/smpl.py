@@ -84,7 +84,7 @@ class SmplLayer(nn.Module):
 
     def rotations(self, rotmats: Tensor) -> Tensor:
         """(B, J, 3, 3): each joint's rotation from the rest pose."""
-        return self._chain(rotmats, self.joint_template.expand(len(rotmats), -1, -1))[0]
+        return self._chain(rotmats, self.joint_template.expand(rotmats.shape[0], -1, -1))[0]
 
     def regress(self, skeleton: str, vertices: Tensor) -> Tensor:
         """Joints (B, N, 3) of `skeleton` from posed vertices (B, V, 3): U_S M, Eq. (2).
