@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pchmr_kernels import native, reference
-from pchmr_kernels.skeletons import Skeleton
-from pchmr_kernels.weights import SparseWeights
+from . import native, reference
+from .skeletons import Skeleton
+from .weights import SparseWeights
 
 Array = npt.NDArray[np.floating[Any]]
 Float32 = npt.NDArray[np.float32]

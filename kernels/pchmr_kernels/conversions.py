@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pchmr_kernels.skeletons import SKELETONS, Skeleton, get_skeleton
+from .skeletons import SKELETONS, Skeleton, get_skeleton
 
 Array = npt.NDArray[np.floating[Any]]
 Rows = Mapping[str, Mapping[str, float]]

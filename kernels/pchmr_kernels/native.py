@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pchmr_kernels.weights import SparseWeights
+from .weights import SparseWeights
 
 Float32 = npt.NDArray[np.float32]
 

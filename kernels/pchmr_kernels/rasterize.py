@@ -5,7 +5,7 @@ import ctypes
 import numpy as np
 import numpy.typing as npt
 
-from pchmr_kernels.native import library
+from .native import library
 
 
 def is_closed(faces: npt.NDArray[np.int32]) -> bool:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pchmr_kernels import reference
-from pchmr_kernels.skeletons import Skeleton
+from . import reference
+from .skeletons import Skeleton
 
 Array = npt.NDArray[np.floating[Any]]
 Float32 = npt.NDArray[np.float32]

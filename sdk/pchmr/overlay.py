@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pchmr.camera import Camera
-from pchmr.photos import Image
 from pchmr_kernels.rasterize import draw_meshes, is_closed
+
+from .camera import Camera
+from .photos import Image
 
 Color = tuple[int, int, int]
 

@@ -22,8 +22,9 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from pchmr.photos import Image, read_photo
 from pchmr_engines.errors import InputError
+
+from .photos import Image, read_photo
 
 DEFAULT_FPS = 30.0
 _TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}

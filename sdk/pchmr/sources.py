@@ -7,9 +7,11 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-from pchmr.closing import Closing
-from pchmr.photos import is_photo
-from pchmr.readers import (
+from pchmr_engines.errors import InputError
+
+from .closing import Closing
+from .photos import is_photo
+from .readers import (
     DEFAULT_FPS,
     CameraReader,
     Frame,
@@ -18,7 +20,6 @@ from pchmr.readers import (
     VideoReader,
     natural_key,
 )
-from pchmr_engines.errors import InputError
 
 
 class Source(Closing, Iterator[Frame]):

@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 from av.video.frame import VideoFrame
 
-from pchmr.closing import Closing
-from pchmr.photos import Image
 from pchmr_engines.errors import InputError, PchmrError
+
+from .closing import Closing
+from .photos import Image
 
 _CLOCK = 90_000  # ticks a second, as in MPEG
 _BT601 = 6  # what cv2.COLOR_BGR2YUV_I420 writes: three times faster than swscale's BT.709
