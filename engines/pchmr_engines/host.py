@@ -44,6 +44,16 @@ def usable_cpus() -> int:
         return cpus
 
 
+def cpu_model() -> str:
+    """The CPU as its maker calls it, where the system tells (Linux), or its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, "") or platform.processor() or platform.machine()
+
+
 @cache
 def cpu_name() -> str:
     """The CPU's name, with its instruction sets where the system tells them (Linux)."""

@@ -72,10 +72,10 @@ def machine() -> dict[str, Any]:
     """Where figures were measured: CPU, CPUs usable, versions."""
     import platform
 
-    from pchmr_engines.host import cpu_name, installed_versions, usable_cpus
+    from pchmr_engines.host import cpu_model, installed_versions, usable_cpus
 
     return {
-        "cpu": cpu_name()[:80],
+        "cpu": cpu_model(),
         "cpus": usable_cpus(),
         "python": platform.python_version(),
         **installed_versions(("pchmr", "onnxruntime", "openvino", "numpy")),

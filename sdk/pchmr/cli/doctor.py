@@ -35,11 +35,11 @@ OPTIONAL = (  # what it brings, package to import, distribution, extra
 
 def examine() -> Iterator[Finding]:
     """Every finding; imports nothing heavy."""
-    from pchmr_engines.host import cpu_name, usable_cpus
+    from pchmr_engines.host import cpu_model, usable_cpus
 
     version = ".".join(map(str, sys.version_info[:3]))
     yield Finding(f"Python {version}", sys.version_info >= (3, 10), sys.executable, "use 3.10+")
-    yield Finding(f"{usable_cpus()} CPUs", True, " ".join(cpu_name().split()[:5]))
+    yield Finding(f"{usable_cpus()} CPUs", True, cpu_model())
     yield _native()
     for ability, package, distribution, extra in OPTIONAL:
         there = importlib.util.find_spec(package) is not None
