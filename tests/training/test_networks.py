@@ -245,12 +245,35 @@ def test_verify_passes_finds_renamed_fixtures_and_fails_on_unknown_ones(
 
     meta = json.dumps({"name": "nothing", "keys": "none.json", "inputs": {}, "outputs": {}})
     np.savez(tmp_path / "fixtures" / "nothing.npz", meta=meta)
+    np.savez(tmp_path / "semgcn_plain_empty.npz", meta=meta)
+    np.savez(tmp_path / "listed.npz", meta="[1, 2]")
+    np.savez(tmp_path / "other.npz", pose=np.zeros(3))
     (tmp_path / "broken.npz").write_bytes(b"PK")
     result = CliRunner().invoke(networks_verb, command)
     assert result.exit_code == 1
     assert "CANNOT RUN: nothing.npz: no registered network has its name" in result.output
     assert "broken.npz is not a parity fixture" in result.output
-    assert "2 of 4 fixtures agree" in result.output
+    assert "listed.npz is not a parity fixture" in result.output
+    assert "other.npz is not a parity fixture: it has no 'meta'" in result.output
+    assert "2 of 7 fixtures agree" in result.output
+
+
+def test_verify_says_what_it_can_not_compare(kit: Path, tmp_path: Path) -> None:
+    """Also where a value's number of elements, or what an input is made of, is not as stated."""
+    with np.load(kit / "fixtures" / "semgcn_linear16.npz") as arrays:
+        pose, meta = arrays["pose"], json.loads(str(arrays["meta"]))
+    stem, odd = tmp_path / "semgcn_linear16", {"keypoints": {"seed": "", "shape": [1], "kind": "?"}}
+    np.savez(f"{stem}_a.npz", pose=pose, meta=json.dumps({**meta, "outputs": {}}))
+    np.savez(f"{stem}_b.npz", meta=json.dumps(meta))
+    np.savez(f"{stem}_c.npz", pose=pose[:7], meta=json.dumps(meta))
+    np.savez(f"{stem}_d.npz", pose=pose, meta=json.dumps({**meta, "inputs": odd}))
+    result = CliRunner().invoke(networks_verb, ["verify", "--fixtures", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "semgcn_linear16_a.npz states no outputs and holds pose" in result.output
+    assert "semgcn_linear16_b.npz states pose and holds no values" in result.output
+    assert result.output.count("CANNOT RUN") == 4
+    result = CliRunner().invoke(networks_verb, ["verify", "--fixtures", str(tmp_path / "none")])
+    assert "there is no folder" in str(result.exception)
 
 
 def test_verify_fails_where_a_value_is_off(kit: Path, tmp_path: Path) -> None:

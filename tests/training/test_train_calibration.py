@@ -178,8 +178,33 @@ def test_command(tmp_path: Path) -> None:
     assert "held-out frames" in result.output
     stored = read_calibration(out)
     assert stored.skeleton == "h36m17"
+    assert stored.meta["command"].endswith("--seed 0 --no-shape-compensation")
     assert stored.weights.indices.shape[1] <= 3
     assert not stored.state
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--skeleton", "h36m", "--skeleton h36m: expected one of smpl24, h36m17"),
+        ("-o", ".", "is a folder; expected a .npz to write"),
+        ("-o", "body.npz/weights.npz", "expected a .npz to write"),
+        ("--motion", "none.npz", "there is no file or folder none.npz"),
+        ("--body", "none.npz", "none.npz is not a file"),
+        ("--regressor", "h36m17", "expected NAME=FILE.npy"),
+    ],
+)
+def test_command_refuses_before_it_trains(
+    option: str, value: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez("body.npz", **person())
+    np.savez("clips.npz", a__poses=random_clips(1, 60)[0])
+    arguments = {"--body": "body.npz", "--skeleton": "h36m17", "--motion": "clips.npz", "-o": "c"}
+    given = [text for pair in {**arguments, option: value}.items() for text in pair]
+    result = CliRunner().invoke(verb, ["calibration", *given])
+    assert isinstance(result.exception, InputError)
+    assert message in str(result.exception)
 
 
 def test_shipped_weights() -> None:

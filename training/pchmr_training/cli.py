@@ -51,6 +51,8 @@ def verify(
     folder = fixtures or find_parity_kit()
     if folder is None:
         raise InputError("no parity kit here: say where with --fixtures DIR, or set PCHMR_PARITY")
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}")
     paths = sorted(folder.rglob("*.npz"))
     if not paths:
         raise InputError(f"{folder} holds no fixtures (.npz)")
@@ -59,9 +61,10 @@ def verify(
     for path in paths:
         try:
             ratios = verify_fixture(path)
-        except (InputError, RuntimeError, ValueError, KeyError) as error:
+        except Exception as error:  # whatever a file holds, the others are still to be run
             failed += 1
-            typer.echo(f"{path.stem:34} CANNOT RUN: {error}")
+            kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+            typer.echo(f"{path.stem:34} CANNOT RUN: {kind}{error}")
             continue
         worst = max(ratios, key=lambda name: ratios[name])
         passed = ratios[worst] <= 1

@@ -46,6 +46,8 @@ def read_clips(path: Path) -> Clips:
 
     Raises: InputError when there is nothing of either layout, naming what there is.
     """
+    if not path.exists():
+        raise InputError(f"there is no file or folder {path}; {EXPECTED}")
     files = sorted(path.rglob("*.npz")) if path.is_dir() else [path]
     found = {f"{file}:{name}": clip for file in files for name, clip in _clips_of(file)}
     if not found:

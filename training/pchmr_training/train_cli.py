@@ -1,5 +1,6 @@
 """The verb `pchmr train`."""
 
+import os
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,6 +10,7 @@ import typer
 
 from pchmr_engines.errors import InputError, MissingDependency
 from pchmr_engines.store import sha256_of
+from pchmr_kernels.skeletons import SKELETONS
 
 train = typer.Typer(help="Train parts of PC-HMR.", no_args_is_help=True)
 
@@ -50,6 +52,9 @@ def calibration(
     from .data import read_clips
     from .train_calibration import Settings, train
 
+    if skeleton not in SKELETONS:
+        raise InputError(f"--skeleton {skeleton}: expected one of {', '.join(SKELETONS)}")
+    _make_folder_of(output)
     loaded = load_body(body, regressors=dict(map(_name_and_file, regressor or [])))
     settings = Settings(steps=steps, batch=batch, bones=bones, seed=seed)
     options = Options(
@@ -57,11 +62,17 @@ def calibration(
         self_rotation=self_rotation,
         shape_compensation=None if shape_compensation else False,
     )
+    chosen = {
+        "--rigid": rigid,
+        "--self-rotation": self_rotation,
+        "--no-shape-compensation": not shape_compensation,
+    }
     trained = train(loaded, skeleton, read_clips(motion), settings, options)
     meta = {
         **trained.meta,
         "command": f"pchmr train calibration --body {body.name} --skeleton {skeleton} --motion "
-        f"{motion.name} --bones {bones} --steps {steps} --batch {batch} --seed {seed}",
+        f"{motion.name} --bones {bones} --steps {steps} --batch {batch} --seed {seed}"
+        + "".join(f" {flag}" for flag, is_on in chosen.items() if is_on),
         "body_sha256": sha256_of(body),
     }
     write_calibration(output, replace(trained, meta=meta))
@@ -70,6 +81,18 @@ def calibration(
         f"{meta['mpve_source_mm']:.1f} mm as generated, {meta['mpve_untrained_mm']:.2f} mm with "
         f"untrained weights, {meta['mpve_trained_mm']:.2f} mm trained\n{output}"
     )
+
+
+def _make_folder_of(output: Path) -> None:
+    """Sees that the file can be written before minutes go into what it will hold."""
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"-o {output}: {error.strerror}; expected a .npz to write") from error
+    if output.is_dir():
+        raise InputError(f"-o {output} is a folder; expected a .npz to write")
+    if not os.access(output.parent, os.W_OK):
+        raise InputError(f"-o {output}: its folder may not be written to; name another one")
 
 
 def _name_and_file(text: str) -> tuple[str, str]:

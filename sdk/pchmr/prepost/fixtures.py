@@ -37,7 +37,9 @@ class PrepostFixture:
                 values = {name: arrays[name] for name in arrays.files}
             meta = json.loads(str(values.pop("meta")))
             return cls(path, {"outputs": meta["outputs"], **meta}, values)
-        except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+        except KeyError as error:
+            raise InputError(f"{path} is not a prepost fixture: it has no {error}") from error
+        except (OSError, ValueError, TypeError, BadZipFile) as error:
             raise InputError(f"{path} is not a prepost fixture: {error}") from error
 
     def __getitem__(self, name: str) -> NDArray[Any]:

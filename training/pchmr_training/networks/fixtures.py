@@ -7,6 +7,7 @@ The parity kit (fact sheets, key lists, fixtures) is not part of the project; it
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -49,8 +50,11 @@ class Fixture:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 values = {name: arrays[name] for name in arrays.files}
-            return cls(path, json.loads(str(values.pop("meta"))), values)
-        except (OSError, ValueError, KeyError, BadZipFile) as error:
+            meta = json.loads(str(values.pop("meta")))
+            return cls(path, {"inputs": meta["inputs"], "outputs": meta["outputs"], **meta}, values)
+        except KeyError as error:
+            raise InputError(f"{path} is not a parity fixture: it has no {error}") from error
+        except (OSError, ValueError, TypeError, zlib.error, BadZipFile) as error:
             raise InputError(f"{path} is not a parity fixture: {error}") from error
 
     @cached_property
@@ -93,11 +97,17 @@ class Fixture:
 
         Compared are the stored values, and the sums over the whole output as a mean error.
         """
+        stated = self.meta["outputs"]
+        if not stated or not stated.keys() <= self.values.keys():
+            raise InputError(
+                f"{self.path.name} states {', '.join(stated) or 'no outputs'} and holds "
+                f"{', '.join(self.values) or 'no values'}: there is nothing to compare"
+            )
         return {
             name: _ratio(np.asarray(outputs[name], np.float64), expected, self.values[name])
             if name in outputs
             else np.inf
-            for name, expected in self.meta["outputs"].items()
+            for name, expected in stated.items()
         }
 
 
