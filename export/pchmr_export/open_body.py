@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from pchmr_export.open_body_landmarks import KNUCKLES
-from pchmr_export.open_body_makehuman import read_makehuman
-from pchmr_export.open_body_regressors import (
+from .open_body_landmarks import KNUCKLES
+from .open_body_makehuman import read_makehuman
+from .open_body_regressors import (
     SMPL,
     pose_random_bodies,
     posed_regressors,
     rest_regressor,
 )
-from pchmr_export.open_body_rig import bones_of, joined_weights
-from pchmr_export.open_body_shape import shape_space, surface
+from .open_body_rig import bones_of, joined_weights
+from .open_body_shape import shape_space, surface
 
 NUM_BETAS = 10
 SAMPLES = 300  # random adults behind the shape components

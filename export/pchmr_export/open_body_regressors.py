@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from pchmr.geometry import forward_kinematics, rotvec_to_rotmat
-from pchmr_export.open_body_landmarks import POINTS, SKELETON_ROWS, SURFACE, Point
-from pchmr_export.open_body_shape import ShapeSpace
 from pchmr_kernels.skeletons import get_skeleton
+
+from .open_body_landmarks import POINTS, SKELETON_ROWS, SURFACE, Point
+from .open_body_shape import ShapeSpace
 
 SMPL = get_skeleton("smpl24")
 POSES = 80

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from pchmr_export.open_body_makehuman import MakeHuman
+from .open_body_makehuman import MakeHuman
 
 # SMPL joint -> the bones that start it; the first bone's head is the joint. Bones not named here
 # go with their nearest named ancestor (the thumb with the wrist, the face with the head).

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pchmr_export.open_body_makehuman import MakeHuman
-from pchmr_export.open_body_rig import bake_t_pose
+from .open_body_makehuman import MakeHuman
+from .open_body_rig import bake_t_pose
 
 PELVIS = np.array([0.0, -0.22, 0.03])  # about where SMPL's mean shape has it
 STATURE_M = {"female": 1.63, "male": 1.76, "spread": 0.068}

@@ -336,8 +336,17 @@ def test_files_without_weights_say_so(tmp_path: Path, content: Any, message: str
         load_checkpoint(tmp_path / "file.pt")
 
 
+def test_keys_like_no_network_s_are_named(tmp_path: Path, small: State) -> None:
+    torch.save({f"net.{key}": value for key, value in small.items()}, tmp_path / "file.pt")
+    message = r"no network we know nor like one: its 75 keys are net\.gconv_input\.0.*, \.\.\."
+    with pytest.raises(InputError, match=message):
+        load_checkpoint(tmp_path / "file.pt")
+
+
 def test_names_that_do_not_exist_say_so(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no file"):
         load_checkpoint(tmp_path / "nothing.pt")
+    with pytest.raises(InputError, match="is a folder; expected a file"):
+        load_checkpoint(tmp_path)
     with pytest.raises(InputError, match=r"no network is called 'spin'; did you mean .*spin_hmr"):
         load_checkpoint(tmp_path / "nothing.pt", "spin")

@@ -15,6 +15,7 @@ from pchmr.geometry import rotvec_to_rotmat as sdk_rotvec_to_rotmat
 from pchmr.placement import points_to_crop
 from pchmr.placement import ray_rotation as sdk_ray_rotation
 from pchmr_engines.errors import InputError
+from pchmr_training.networks.rotations import rot6d_to_rotmat
 from pchmr_training.open_default import observation, poses, views
 from pchmr_training.open_default.body_points import BodyPoints, load_arrays
 from pchmr_training.open_default.metrics import mpjpe, pa_mpjpe
@@ -22,11 +23,11 @@ from pchmr_training.open_default.networks import (
     KEYPOINTS,
     Lifter,
     load_network,
-    rot6d_to_rotmat,
     save_network,
 )
 from pchmr_training.open_default.synthesis import Samples, synthesise
 from pchmr_training.open_default.train import Settings, train
+from pchmr_training.smpl import rotvec_to_rotmat
 
 WEIGHTS = Path(poses.__file__).parents[1] / "data"
 SMPL24 = poses.SMPL24
@@ -118,7 +119,7 @@ def test_rotations_are_those_of_the_runtime() -> None:
     rot6d, rotvec = rng.standard_normal((50, 6)), rng.standard_normal((50, 3))
     ours = rot6d_to_rotmat(torch.tensor(rot6d))
     np.testing.assert_allclose(ours, sdk_rot6d_to_rotmat(rot6d), atol=1e-12)
-    ours = poses.rotvec_to_rotmat(torch.tensor(rotvec).float())
+    ours = rotvec_to_rotmat(torch.tensor(rotvec).float())
     np.testing.assert_allclose(ours, sdk_rotvec_to_rotmat(rotvec), atol=1e-6)
 
 
@@ -148,9 +149,9 @@ def test_views_are_those_of_the_runtime() -> None:
 def test_mirrored_pose_is_the_reflected_body() -> None:
     pose = torch.randn(2, 24, 3, generator=torch.Generator().manual_seed(5))
     reflection = torch.diag(torch.tensor([-1.0, 1.0, 1.0]))
-    mirrored = poses.rotvec_to_rotmat(poses.mirror(pose))
+    mirrored = rotvec_to_rotmat(poses.mirror(pose))
     left, right = SMPL24.index("left_elbow"), SMPL24.index("right_elbow")
-    expected = reflection @ poses.rotvec_to_rotmat(pose)[:, right] @ reflection
+    expected = reflection @ rotvec_to_rotmat(pose)[:, right] @ reflection
     torch.testing.assert_close(mirrored[:, left], expected, atol=1e-6, rtol=0)
     torch.testing.assert_close(poses.mirror(poses.mirror(pose)), pose)
 
@@ -203,7 +204,7 @@ def test_samples_are_consistent_and_repeatable(body: BodyPoints, motion_folder: 
 
 def test_pa_mpjpe_forgives_a_similarity_but_no_reflection() -> None:
     truth = torch.randn(4, 14, 3, generator=torch.Generator().manual_seed(8))
-    turn = poses.rotvec_to_rotmat(torch.randn(4, 3, generator=torch.Generator().manual_seed(9)))
+    turn = rotvec_to_rotmat(torch.randn(4, 3, generator=torch.Generator().manual_seed(9)))
     moved = 1.7 * truth @ turn.mT + torch.tensor([3.0, -2.0, 1.0])
     assert pa_mpjpe(moved, truth).max() < 1e-5
     assert pa_mpjpe(truth * torch.tensor([-1.0, 1.0, 1.0]), truth).min() > 0.1

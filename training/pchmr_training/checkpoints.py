@@ -130,6 +130,10 @@ def _tensors(content: Mapping[str, Any]) -> State:
 
 def _read(path: Path) -> Any:
     """The content of a file of torch.save, with nothing in it run."""
+    if path.is_dir():
+        raise InputError(
+            f"{path} is a folder; expected a file, or the prefix of a TensorFlow bundle"
+        )
     if not path.is_file():
         raise InputError(f"there is no file {path}")
     with path.open("rb") as file:
@@ -151,7 +155,7 @@ def _read(path: Path) -> Any:
     except Exception as error:  # torch raises whatever its readers meet in damaged bytes
         raise InputError(
             f"{path} is cut short or not a checkpoint of torch.save: copy or download it again "
-            f"({' '.join(str(error).split())[:120] or type(error).__name__})"
+            f"({type(error).__name__}: {' '.join(str(error).split())[:120]})"
         ) from error
 
 
@@ -184,6 +188,11 @@ def _recognise(path: Path, states: Mapping[str, State]) -> tuple[str, NetworkSpe
             return container, found[0]
     state = next(iter(states.values()))
     nearest, share = _nearest(state)
+    if share < 0.01:
+        raise InputError(
+            f"{path} is no network we know nor like one: its {len(state)} keys are "
+            f"{', '.join(list(state)[:4])}{', ...' if len(state) > 4 else ''}"
+        )
     raise InputError(
         f"{path} is no network we know; nearest is {nearest.name}, with {share:.0%} the same keys. "
         f"{_differences(nearest, _own_part(state, nearest))}"

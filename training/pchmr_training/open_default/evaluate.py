@@ -11,11 +11,12 @@ from pathlib import Path
 
 import torch
 
-from pchmr_training.open_default.body_points import BodyPoints, load_arrays
-from pchmr_training.open_default.metrics import mpjpe, pa_mpjpe
-from pchmr_training.open_default.networks import JOINTS, load_network, rot6d_to_rotmat
-from pchmr_training.open_default.poses import SMPL24, load_motion
-from pchmr_training.open_default.synthesis import synthesise
+from ..networks.rotations import rot6d_to_rotmat
+from .body_points import BodyPoints, load_arrays
+from .metrics import mpjpe, pa_mpjpe
+from .networks import JOINTS, load_network
+from .poses import SMPL24, load_motion
+from .synthesis import synthesise
 
 LIMBS = ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
 SCORED = [SMPL24.index(f"{side}_{limb}") for side in ("left", "right") for limb in LIMBS]

@@ -143,14 +143,6 @@ NETWORKS: Mapping[str, type[MeshGenerator] | type[Lifter]] = {
 }
 
 
-def rot6d_to_rotmat(rot6d: Tensor) -> Tensor:
-    """(..., 6) in SPIN's layout to rotations (..., 3, 3) by Gram-Schmidt (Zhou et al. 2019)."""
-    a = rot6d.reshape(*rot6d.shape[:-1], 3, 2)
-    x = nn.functional.normalize(a[..., 0], dim=-1)
-    y = nn.functional.normalize(a[..., 1] - (x * a[..., 1]).sum(-1, keepdim=True) * x, dim=-1)
-    return torch.stack([x, y, torch.linalg.cross(x, y)], dim=-1)
-
-
 def save_network(network: MeshGenerator | Lifter, path: Path, metadata: Mapping[str, str]) -> None:
     """Write a trained network for use: batch normalisation merged, float16 safetensors."""
     from safetensors.torch import save_file

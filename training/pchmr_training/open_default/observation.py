@@ -8,8 +8,8 @@ landmarks of the face and trunk always claim to be visible.
 import torch
 from torch import Tensor
 
-from pchmr_training.open_default.networks import KEYPOINTS
-from pchmr_training.open_default.views import BLAZEPOSE, View
+from .networks import KEYPOINTS
+from .views import BLAZEPOSE, View
 
 PICK = [BLAZEPOSE.index(name) for name in KEYPOINTS]
 # (tail, tip, radius in metres) of the limbs that hide others

@@ -169,13 +169,3 @@ def sample_poses(motion: Motion, n: int, rng: torch.Generator, widen: bool = Tru
     noisy = poses + strength * NOISE[:, None] * torch.randn(n, 24, 3, generator=rng)
     low, high = torch.minimum(poses, motion.limits[0]), torch.maximum(poses, motion.limits[1])
     return torch.minimum(torch.maximum(noisy, low), high)
-
-
-def rotvec_to_rotmat(rotvec: Tensor) -> Tensor:
-    """(..., 3) rotation vectors to (..., 3, 3) matrices (Rodrigues)."""
-    angle = rotvec.norm(dim=-1, keepdim=True).clamp(min=1e-8)
-    x, y, z = (rotvec / angle).unbind(-1)
-    zero = torch.zeros_like(x)
-    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(*x.shape, 3, 3)
-    sine, cosine = angle.sin()[..., None], angle.cos()[..., None]
-    return torch.eye(3) + sine * cross + (1 - cosine) * cross @ cross

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pchmr_training.open_default.body_points import BodyPoints
-from pchmr_training.open_default.networks import BETAS, JOINTS
-from pchmr_training.open_default.observation import observe
-from pchmr_training.open_default.poses import Motion, rotvec_to_rotmat, sample_poses
-from pchmr_training.open_default.views import View, sample_camera, sample_view
+from ..smpl import rotvec_to_rotmat
+from .body_points import BodyPoints
+from .networks import BETAS, JOINTS
+from .observation import observe
+from .poses import Motion, sample_poses
+from .views import View, sample_camera, sample_view
 
 
 @dataclass(frozen=True)

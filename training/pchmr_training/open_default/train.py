@@ -19,16 +19,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from torch import Tensor
 
 from pchmr_engines.errors import InputError
-from pchmr_training.open_default.body_points import BodyPoints, load_arrays
-from pchmr_training.open_default.metrics import mpjpe
-from pchmr_training.open_default.networks import (
-    Lifter,
-    MeshGenerator,
-    rot6d_to_rotmat,
-    save_network,
-)
-from pchmr_training.open_default.poses import load_motion
-from pchmr_training.open_default.synthesis import Samples, synthesise
+
+from ..networks.rotations import rot6d_to_rotmat
+from .body_points import BodyPoints, load_arrays
+from .metrics import mpjpe
+from .networks import Lifter, MeshGenerator, save_network
+from .poses import load_motion
+from .synthesis import Samples, synthesise
 
 CHECKPOINT_EVERY = 250  # steps
 
