@@ -17,8 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-import pchmr_kernels
-from pchmr import pins
 from pchmr.assets import fetch, get_asset
 from pchmr_engines.bundle import MANIFEST, write_bundle
 from pchmr_engines.errors import MissingDependency, PchmrError
@@ -44,6 +42,14 @@ from .calibration_weights import trained_calibration
 from .open_body import build_open_body
 
 DATA = Path(__file__).parent / "data"
+OWN_SOURCES = (
+    *("blazepose*.py", "calibration_weights.py", "open_b*.py", "tflite*.py"),
+    *("data/*.onnx", "data/*.npz"),
+)
+OTHER_SOURCES = (
+    *("pchmr.blazepose", "pchmr.bodies", "pchmr.geometry", "pchmr.pins", "pchmr_engines.manifest"),
+    *("pchmr_kernels.skeletons", "pchmr_kernels.weights", "pchmr_training.calibration_file"),
+)
 SKELETON = "smpl24"
 BONES_A_VERTEX = 6
 PREFIX = f"calibration_{SKELETON}_"
@@ -107,15 +113,15 @@ def _built(name: str, landmarks: Mapping[str, Variant]) -> Path:
     return target
 
 
+def _sources() -> list[Path]:
+    """The files a bundle is made by and from: with other ones it is built anew."""
+    own = {path for pattern in OWN_SOURCES for path in Path(__file__).parent.glob(pattern)}
+    specs = (importlib.util.find_spec(name) for name in OTHER_SOURCES)
+    return [*sorted(own), *(Path(spec.origin) for spec in specs if spec and spec.origin)]
+
+
 def _sources_digest() -> str:
-    """Of everything the bundle is made from, so that a new version is built anew."""
-    digest = hashlib.sha256()
-    folders = (Path(__file__).parent, Path(pchmr_kernels.__file__).parent)
-    for path in sorted(path for folder in folders for path in folder.rglob("*")):
-        if path.suffix in (".py", ".onnx", ".npz"):
-            digest.update(path.read_bytes())
-    digest.update(Path(pins.__file__).read_bytes())
-    return digest.hexdigest()
+    return hashlib.sha256(b"".join(path.read_bytes() for path in _sources())).hexdigest()
 
 
 def build_bundle(target: Path, name: str, landmarks: Mapping[str, Variant]) -> None:

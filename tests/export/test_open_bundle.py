@@ -1,6 +1,10 @@
 """The bundle `open`: what it holds, and that it is built once, whole or not at all."""
 
 import importlib.util
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -155,6 +159,25 @@ def test_it_is_built_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("open", {"landmarks": "full"}),
         ("open-plus", {"landmarks": "full", "pose_landmarks": "heavy"}),
     ]
+
+
+def test_every_file_that_builds_it_counts_as_a_source() -> None:
+    """All of this room that building needs, and no other: an edit elsewhere costs no rebuild."""
+    code = "import json, sys, pchmr_export.open_bundle; print(json.dumps(list(sys.modules)))"
+    paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **paths}, capture_output=True, check=True
+    )
+    room = Path(builder.__file__).parent
+    needed = {
+        name.partition(".")[2]
+        for name in json.loads(done.stdout)
+        if name.startswith("pchmr_export.")
+    }
+    sources = builder._sources()
+    assert needed <= {path.stem for path in sources if path.parent == room}
+    assert {path.name for path in sources} >= {"pins.py", "skeletons.py", "generator.onnx"}
+    assert room / "networks.py" not in sources
 
 
 def test_another_version_of_its_sources_is_built_anew(
