@@ -12,7 +12,7 @@ from statistics import median
 from .backends import BACKENDS, engine_from_onnx
 from .engine import Engine
 from .errors import EngineError, MissingDependency, PchmrError
-from .host import cache_folder, cpu_name, installed_versions, usable_cpus
+from .host import cache_folder, cpu_fingerprint, installed_versions, usable_cpus
 from .store import write_atomically
 
 BUDGET_S = 0.4  # of measuring, all backends together
@@ -35,7 +35,7 @@ def fastest_backend(path: Path, threads: int | None, precision: str, cache: bool
         raise MissingDependency("onnxruntime", "cpu", "running an engine")
     threads = threads or usable_cpus()
     model = hashlib.sha256(path.read_bytes()).hexdigest()
-    facts = json.dumps([model, cpu_name(), versions, threads, precision])
+    facts = json.dumps([model, cpu_fingerprint(), versions, threads, precision])
     memory = cache_folder("auto") / f"{hashlib.sha256(facts.encode()).hexdigest()[:32]}.txt"
     if memory.is_file() and (remembered := memory.read_text()) in versions:
         return remembered

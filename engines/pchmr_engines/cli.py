@@ -37,16 +37,14 @@ def verify(
         )
     else:
         _print_table(
-            ("stage", "output", "backend", "precision", "difference", "allowed", "unit", ""),
+            ("stage", "output", "runs on", "difference", "allowed", ""),
             [
                 (
                     gate.stage,
                     gate.output,
-                    gate.backend,
-                    gate.precision,
+                    f"{gate.backend} {gate.precision}",
                     f"{gate.value:.3g}",
-                    f"{gate.tolerance:.3g}",
-                    gate.unit,
+                    f"{gate.tolerance:.3g} {gate.unit}",
                     "pass" if gate.passed else "FAIL",
                 )
                 for gate in gates
@@ -105,7 +103,7 @@ def _print_table(columns: tuple[str, ...], rows: Sequence[Sequence[str]]) -> Non
 
     table = Table(box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column, no_wrap=True)
+        table.add_column(column, overflow="fold")  # a narrow terminal costs lines, not text
     for row in rows:
         table.add_row(*row)
     Console(markup=False, highlight=False).print(table)

@@ -46,24 +46,26 @@ def usable_cpus() -> int:
 
 def cpu_model() -> str:
     """The CPU as its maker calls it, where the system tells (Linux), or its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(models, "") or platform.processor() or platform.machine()
+    return _cpu_facts().get("model name") or platform.processor() or platform.machine()
+
+
+def cpu_fingerprint() -> str:
+    """The CPU with its instruction sets where the system tells them (Linux): what is measured on
+    one CPU holds on others of the same fingerprint."""
+    facts = _cpu_facts()
+    parts = (facts[key] for key in ("flags", "Features", "CPU part") if key in facts)
+    return " ".join([platform.machine(), cpu_model(), *parts])
 
 
 @cache
-def cpu_name() -> str:
-    """The CPU's name, with its instruction sets where the system tells them (Linux)."""
+def _cpu_facts() -> dict[str, str]:
+    """/proc/cpuinfo of the last CPU; empty where the system has none."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return f"{platform.machine()} {platform.processor()}"
-    wanted = ("model name", "flags", "Features", "CPU part")
-    facts = {line.split(":")[0].strip(): line for line in lines if line.startswith(wanted)}
-    return " ".join([platform.machine(), *(facts[key] for key in wanted if key in facts)])
+        return {}
+    pairs = (line.partition(":") for line in lines)
+    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def installed_versions(packages: Iterable[str]) -> dict[str, str]:

@@ -12,8 +12,6 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from pchmr_kernels.skeletons import get_skeleton
-
 from .crops import (
     Box,
     Floats,
@@ -30,14 +28,12 @@ __all__ = [
     "LANDMARK_SIZE",
     "Detection",
     "Landmarks",
-    "Roi",
     "closer_rois",
     "decode_detections",
     "decode_landmarks",
     "refine_landmarks",
     "roi_from_alignment",
     "ssd_anchors",
-    "swap_evidence",
     "weighted_nms",
 ]
 
@@ -265,21 +261,6 @@ def refine_landmarks(points: Floats, heatmap: NDArray[np.float32]) -> NDArray[np
     in_crop = inside_x[:, _REFINE_RADIUS] & inside_y[:, _REFINE_RADIUS]
     sure = in_crop & (mass.max((1, 2)) >= 0.5)
     return np.where(sure[:, None], moved, points).astype(np.float32)
-
-
-def swap_evidence(previous: Landmarks, current: Landmarks) -> float:
-    """How much nearer the current pose lies to the previous one with left and right exchanged.
-
-    Metres a landmark, in the mean over the limbs; above 0 the network has probably taken left for
-    right in one of the two (`full` does so in some views).
-    """
-    left, right = np.array(get_skeleton("blazepose33").flip).T
-    mirrored = np.arange(33)
-    mirrored[left], mirrored[right] = right, left
-    limbs = slice(11, 33)
-    as_is = np.linalg.norm((current.world - previous.world)[limbs], axis=1).mean()
-    swapped = np.linalg.norm((current.world[mirrored] - previous.world)[limbs], axis=1).mean()
-    return float(as_is - swapped)
 
 
 def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:

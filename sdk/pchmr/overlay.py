@@ -1,4 +1,4 @@
-"""Pictures of what was found: meshes over the photo, a view from the side, skeletons, panels."""
+"""Pictures of what was found: meshes over the photo, a view from the side, panels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -114,36 +114,6 @@ class Renderer:
         areas = np.linalg.norm(np.cross(sides[..., 0, :], sides[..., 1, :]), axis=-1)
         total = np.maximum(areas.sum(), 1e-12)
         return np.asarray((corners.mean(-2) * areas[..., None]).sum((0, 1)) / total)
-
-
-def draw_skeleton(
-    image: Image,
-    keypoints_2d: npt.NDArray[np.floating[Any]],
-    bones: npt.NDArray[np.integer[Any]],
-    *,
-    color: Color = CALIBRATED,
-    threshold: float = 0.3,
-) -> Image:
-    """Draw bones and joints into `image` and return it.
-
-    keypoints_2d: (J, 2) pixels or (J, 3) with a score, joints below `threshold` being left out;
-    bones: (K, 2) joint indices.
-    """
-    points = np.asarray(keypoints_2d, np.float64)
-    seen = np.asarray((np.abs(points[:, :2]) < 1e5).all(1))  # False for NaN
-    if points.shape[1] > 2:
-        seen &= points[:, 2] >= threshold
-    thickness = max(1, round(min(image.shape[:2]) / 270))
-    # Sixteenths of a pixel.
-    grid = [tuple(point) for point in np.where(seen[:, None], points[:, :2] * 16, 0).astype(int)]
-    for parent, child in bones:
-        if seen[parent] and seen[child]:
-            cv2.line(image, grid[parent], grid[child], color, thickness, cv2.LINE_AA, 4)
-    for point in np.flatnonzero(seen):
-        radius = 16 * (thickness + 1)
-        cv2.circle(image, grid[point], radius, (255, 255, 255), -1, cv2.LINE_AA, 4)
-        cv2.circle(image, grid[point], radius - 16, color, -1, cv2.LINE_AA, 4)
-    return image
 
 
 def compose_panels(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import perf_counter_ns
 from typing import Any
 
@@ -28,7 +28,7 @@ from pchmr_kernels.weights import SparseWeights
 from .bodies import BodyModel, body_from_arrays
 from .camera import Camera
 from .closing import Closing
-from .crops import clip_box
+from .crops import Box, clip_box
 from .executor import Executor
 from .people import Person
 from .photos import to_bgr8
@@ -210,9 +210,9 @@ class Pipeline(Closing):
             return []
         self._executor.run(board)
         latency_ms = {"find": found_ms, **self._executor.latency_ms}
-        people = self._people(board, tracks)
+        people = self._people(board, tracks, latency_ms)
         latency_ms["total"] = (perf_counter_ns() - begin) / 1e6
-        return [Person(**person, latency_ms=latency_ms) for person in people]
+        return people
 
     def _board(
         self, image: np.ndarray, camera: Camera, t_ns: int, tracks: Sequence[Tracked]
@@ -241,7 +241,9 @@ class Pipeline(Closing):
             for track, slot in zip(tracks, slots, strict=True)
         ]
 
-    def _people(self, board: Board, tracks: Sequence[Tracked]) -> list[dict[str, Any]]:
+    def _people(
+        self, board: Board, tracks: Sequence[Tracked], latency_ms: Mapping[str, float]
+    ) -> list[Person]:
         """The public result, each array its own copy; the translation is added last."""
         shift = board["translation"][:, None].astype(np.float32)
         generated = board["vertices"] + shift
@@ -259,24 +261,25 @@ class Pipeline(Closing):
                 target = (moved + shift[i]).astype(np.float32)
                 confidence = board["confidence"][i].astype(np.float32)
             people.append(
-                {
-                    "track_id": row.track,
-                    "frame": row.frame,
-                    "t_ns": row.t_ns,
-                    "vertices": vertices[i].copy(),
-                    "generator_vertices": generated[i].copy(),
-                    "joints": joints[i].copy(),
-                    "target_joints": target,
-                    "joint_confidence": confidence,
-                    "skeleton": self.skeleton.name,
-                    "keypoints_2d": keypoints,
-                    "rotmats": board["rotmats"][i].astype(np.float32),
-                    "betas": board["betas"][i].copy(),
-                    "camera": board.camera,
-                    "bbox": _tight_box(keypoints, width, height),
-                    "score": track.landmarks.score,
-                    "valid": bool(board["placed"][i] and (keypoints[:, 2] > SEEN).sum() >= 6),
-                }
+                Person(
+                    track_id=row.track,
+                    frame=row.frame,
+                    t_ns=row.t_ns,
+                    vertices=vertices[i].copy(),
+                    generator_vertices=generated[i].copy(),
+                    joints=joints[i].copy(),
+                    target_joints=target,
+                    joint_confidence=confidence,
+                    skeleton=self.skeleton.name,
+                    keypoints_2d=keypoints,
+                    rotmats=board["rotmats"][i].astype(np.float32),
+                    betas=board["betas"][i].copy(),
+                    camera=board.camera,
+                    bbox=_tight_box(keypoints, width, height),
+                    score=track.landmarks.score,
+                    valid=bool(board["placed"][i] and (keypoints[:, 2] > SEEN).sum() >= 6),
+                    latency_ms=latency_ms,
+                )
             )
         return people
 
@@ -311,7 +314,7 @@ def _checked_frame(image: Any) -> np.ndarray:
     return image if plain else to_bgr8(image)[0]
 
 
-def _tight_box(keypoints: np.ndarray, width: int, height: int) -> tuple[float, ...]:
+def _tight_box(keypoints: np.ndarray, width: int, height: int) -> Box:
     """The upright box around the landmarks that are seen; around all where none is."""
     seen = keypoints[keypoints[:, 2] > SEEN, :2]
     points = seen if len(seen) else keypoints[:, :2]

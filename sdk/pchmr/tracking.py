@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .blazepose import Detection, Landmarks, Roi
-from .crops import box_iou, roi_box
+from .blazepose import Detection, Landmarks
+from .crops import Roi, box_iou, roi_box
 
 Detect = Callable[[], Sequence[Detection]]
 Pose = Callable[[Sequence[Roi]], Sequence[Landmarks]]

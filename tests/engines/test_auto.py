@@ -37,7 +37,7 @@ def test_another_model_thread_count_or_cpu_is_measured_anew(graph, measured, mon
     engine_from_onnx(graph, threads=1)
     engine_from_onnx(graph, threads=2)
     engine_from_onnx(write_graph(tmp_path / "other.onnx", bias=1.0), threads=1)
-    monkeypatch.setattr(auto, "cpu_name", lambda: "another CPU")
+    monkeypatch.setattr(auto, "cpu_fingerprint", lambda: "another CPU")
     engine_from_onnx(graph, threads=1)
     monkeypatch.setattr(auto, "installed_versions", lambda packages: {packages[0]: "another"})
     engine_from_onnx(graph, threads=1)

@@ -91,6 +91,13 @@ def test_the_command_prints_a_table_and_fails_with_the_gates(bundle_folder, faul
     assert (bad.exit_code, bad.stdout.count("FAIL")) == (1, 2)
 
 
+def test_a_narrow_terminal_cuts_no_cell(bundle_folder, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    table = invoke("verify", bundle_folder, "--backend", "onnxruntime", "--threads", 1).stdout
+    assert table.count("pass") == 2
+    assert "…" not in table
+
+
 def test_the_command_prints_json(bundle_folder):
     found = invoke("verify", bundle_folder, "--backend", "onnxruntime", "--json")
     gates = json.loads(found.stdout)

@@ -10,12 +10,11 @@ from pchmr.blazepose import (
     LANDMARK_SIZE,
     Detection,
     Landmarks,
-    Roi,
     closer_rois,
     decode_detections,
     decode_landmarks,
 )
-from pchmr.crops import letterbox_roi, warp_crops
+from pchmr.crops import Roi, letterbox_roi, warp_crops
 from pchmr.tracking import RoiTracker, Tracked
 from pchmr_engines import Engine
 

@@ -13,18 +13,15 @@ from blazepose_networks import BlazePose
 from numpy.typing import NDArray
 
 from pchmr.blazepose import (
-    Landmarks,
-    Roi,
     closer_rois,
     decode_detections,
     decode_landmarks,
     refine_landmarks,
     roi_from_alignment,
     ssd_anchors,
-    swap_evidence,
     weighted_nms,
 )
-from pchmr.crops import crop_to_image, image_to_roi_frame, letterbox_roi, transform_points
+from pchmr.crops import Roi, crop_to_image, image_to_roi_frame, letterbox_roi, transform_points
 from pchmr_kernels.skeletons import get_skeleton
 
 Image = NDArray[np.uint8]
@@ -204,16 +201,6 @@ def test_refine_landmarks_by_hand() -> None:
     points = np.array([[125.0, 86], [2, 3], [40, 40], [-3, 160]])
     moved = refine_landmarks(points, heatmap)
     np.testing.assert_allclose(moved, [[124, 80], [4, 0], [40, 40], [-3, 160]], atol=1e-3)
-
-
-def test_swap_evidence() -> None:
-    (person,) = decode_landmarks(rois=[Roi((1.0, 2.0), 3.0)], **raw_landmarks(1))
-    mirrored = np.arange(33)
-    for left, right in get_skeleton("blazepose33").flip:
-        mirrored[left], mirrored[right] = right, left
-    fields = {**person.__dict__, "world": person.world[mirrored]}
-    assert swap_evidence(person, person) < 0
-    assert swap_evidence(person, Landmarks(**fields)) == -swap_evidence(person, person)
 
 
 @dataclass(frozen=True)

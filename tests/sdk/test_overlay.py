@@ -11,7 +11,6 @@ from pchmr.overlay import (
     Renderer,
     compose_panels,
     contact_sheet,
-    draw_skeleton,
 )
 
 CAMERA = Camera.from_size(320, 240)
@@ -121,16 +120,6 @@ def test_nobody_in_the_picture() -> None:
     renderer = Renderer(faces, (50, 60))
     np.testing.assert_array_equal(renderer.render(photo, np.zeros((0, 8, 3)), CAMERA), photo)
     assert (renderer.render_view(np.zeros((0, 8, 3))) == BACKGROUND).all()
-
-
-def test_skeleton_lines_joints_and_threshold() -> None:
-    image = np.zeros((100, 100, 3), np.uint8)
-    keypoints = np.array([[20, 50, 0.9], [60, 50, 0.9], [60, 90, 0.1], [np.nan, 5, 0.9]])
-    draw_skeleton(image, keypoints, np.array([[0, 1], [1, 2], [0, 3]]), color=(0, 255, 0))
-    np.testing.assert_allclose(image[50, 40], (0, 255, 0), atol=40)
-    assert image[50, 20].any()
-    assert not image[60:].any()
-    assert not image[:40].any()
 
 
 def test_panels_side_by_side_in_a_grid_and_labelled() -> None:

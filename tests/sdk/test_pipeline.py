@@ -269,16 +269,18 @@ def test_a_person_does_not_depend_on_who_else_is_there(
     camera = Camera.from_size(1768, 994)
     tracks = pipe._find(two_people)
 
-    def people_of(tracks: list) -> list[dict]:
+    def people_of(tracks: list) -> list[Person]:
         board = pipe._board(two_people, camera, 0, tracks)
         pipe._executor.run(board)
-        return pipe._people(board, tracks)
+        return pipe._people(board, tracks, {})
 
     together = people_of(tracks)
     alone = [*people_of(tracks[:1]), *people_of(tracks[1:])]
     for a, b in zip(together, alone, strict=True):
         for name in ("vertices", "generator_vertices", "joints", "rotmats", "betas"):
-            np.testing.assert_allclose(a[name], b[name], rtol=0, atol=2e-5, err_msg=name)
+            np.testing.assert_allclose(
+                getattr(a, name), getattr(b, name), rtol=0, atol=2e-5, err_msg=name
+            )
 
 
 def test_arrays_stay_what_they_were(pipelines: GetPipeline, walk: list[Image]) -> None:

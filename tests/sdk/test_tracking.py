@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from blazepose_networks import BlazePose
 
-from pchmr.blazepose import Detection, Landmarks, Roi
+from pchmr.blazepose import Detection, Landmarks
+from pchmr.crops import Roi
 from pchmr.tracking import RoiTracker, Tracked
 
 

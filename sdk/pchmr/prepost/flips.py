@@ -21,11 +21,6 @@ def mirror_order(skeleton: Skeleton) -> Order:
     return order
 
 
-def mirror_image(inputs: Floats, layout: str = "NCHW") -> Floats:
-    """A network's image input (..., C, H, W) or, for `NHWC`, (..., H, W, C) mirrored."""
-    return inputs[..., ::-1] if layout == "NCHW" else inputs[..., ::-1, :]
-
-
 def unmirror_heatmaps(mirrored: Floats, order: Order, shift: bool = False) -> Floats:
     """Heat maps (..., J, H, W) of a mirrored image in the frame of the image itself.
 

@@ -11,8 +11,8 @@ import numpy as np
 from pchmr_engines.engine import Context, Engine
 from pchmr_kernels.skeletons import get_skeleton
 
-from ..blazepose import Roi
 from ..camera import Camera
+from ..crops import Roi
 from ..placement import points_to_crop
 
 

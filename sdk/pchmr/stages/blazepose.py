@@ -11,12 +11,11 @@ from pchmr_engines.engine import Context, Engine
 from ..blazepose import (
     Detection,
     Landmarks,
-    Roi,
     closer_rois,
     decode_detections,
     decode_landmarks,
 )
-from ..crops import letterbox_roi, warp_crops
+from ..crops import Roi, letterbox_roi, warp_crops
 from ..placement import ray_rotation
 from ..tracking import RoiTracker, Tracked
 from .base import BatchedEngine, Board
