@@ -143,6 +143,52 @@ def test_the_input_is_never_replaced(command: Run, photo: Path) -> None:
     assert photo.read_bytes() == before
 
 
+# pchmr demo
+
+
+def test_the_demo_on_a_few_frames(
+    command: Run,
+    open_bundle: Bundle,
+    walk: list[Image],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    video = write_video(tmp_path / "few.mp4", walk[:3])
+    monkeypatch.setattr("pchmr.assets.fetch", lambda name: video)
+    out = tmp_path / "out"
+    outcome = command("demo", "-o", out, "--bundle", open_bundle.root)
+    assert outcome.code == 0, outcome.err
+    for name in ("demo.mp4", "demo.png", "meshes.npz", "latency.json"):
+        assert str(out / name) in outcome.out
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("demo.mp4", "demo.png", "latency.json", "meshes.npz"),
+    ]
+    assert count_frames(out / "demo.mp4") == 3
+    stored, latency = read_npz(out / "meshes.npz"), json.loads((out / "latency.json").read_text())
+    for topology in ("serial", "parallel"):
+        assert stored[f"{topology}_frame"].tolist() == [0, 1, 2]
+        summary = latency[topology]
+        assert (summary["frames"], summary["people"]) == (3, 3)
+        assert 0 < summary["camera_to_mesh_ms"]["p50"] <= summary["camera_to_mesh_ms"]["p99"]
+        assert summary["includes"]
+        assert topology in outcome.out
+    moved = stored["serial_vertices"] - stored["parallel_vertices"]
+    assert 1e-3 < np.linalg.norm(moved, axis=-1).mean() < 0.3
+
+
+def test_the_demo_into_a_file(
+    command: Run,
+    open_bundle: Bundle,
+    walk: list[Image],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pchmr.assets.fetch", lambda name: write_video(tmp_path / name, walk[:1]))
+    (tmp_path / "out").write_text("a file")
+    error = command("demo", "-o", tmp_path / "out", "--bundle", open_bundle.root).error
+    assert "meshes.npz cannot be written" in error
+
+
 # The other verbs
 
 

@@ -36,7 +36,6 @@ def demo(
     video = fetch("demo_video")
     pipelines = {name: Pipeline.load(bundle, name, max_people=PEOPLE) for name in TOPOLOGIES}
     faces = pipelines["parallel"].body.faces
-    out.mkdir(parents=True, exist_ok=True)
     with ResultWriter(out / "meshes.npz", faces, groups=TOPOLOGIES) as meshes:
         latency = {
             name: _measure(name, pipeline, video, meshes) for name, pipeline in pipelines.items()
