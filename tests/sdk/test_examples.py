@@ -1,0 +1,74 @@
+"""The README's Python and the programs of examples/ run, and give what they say."""
+
+import csv
+import re
+import runpy
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pchmr.media import VideoWriter
+from pchmr_engines.bundle import Bundle
+
+ROOT = Path(__file__).parents[2]
+Image = NDArray[np.uint8]
+
+pytestmark = pytest.mark.usefixtures("open_bundle")
+
+
+def run_example(name: str, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    path = str(ROOT / "examples" / name)
+    monkeypatch.setattr("sys.argv", [path, *map(str, arguments)])
+    runpy.run_path(path, run_name="__main__")
+
+
+def test_the_python_of_the_readme(
+    astronaut: Image,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite("photo.jpg", astronaut)
+    exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out == "0 (13492, 3) (24, 3)\n"
+
+
+def test_photo_to_obj(
+    two_people: Image, open_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo, obj = tmp_path / "photo.png", tmp_path / "people.obj"
+    cv2.imwrite(str(photo), two_people)
+    run_example("photo_to_obj.py", monkeypatch, photo, obj)
+    lines = [line.split() for line in obj.read_text().splitlines()]
+    body = open_bundle.body()
+    count = sum(kind == "o" for kind, *_ in lines)
+    assert count >= 2
+    vertices = np.array([rest for kind, *rest in lines if kind == "v"], float)
+    faces = np.array([rest for kind, *rest in lines if kind == "f"], int)
+    assert vertices.shape == (count * len(body["v_template"]), 3)
+    assert vertices[:, 2].max() < 0  # all before the viewer, who looks along -z
+    np.testing.assert_array_equal(np.unique(faces), np.arange(1, len(vertices) + 1))
+    first = vertices[: len(body["v_template"])]
+    assert 1.2 < np.ptp(first[:, 1]) < 2.2  # metres
+
+
+def test_knee_angles(
+    walk: list[Image],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with VideoWriter(tmp_path / "walk.mp4", 10, (1768, 994)) as video:
+        for image in walk[:3]:
+            video.write(image)
+    run_example("knee_angles.py", monkeypatch, tmp_path / "walk.mp4")
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [row["seconds"] for row in rows] == ["0.000", "0.100", "0.200"]
+    angles = np.array([[float(row["left_deg"]), float(row["right_deg"])] for row in rows])
+    assert ((angles > 60) & (angles <= 180)).all()
+    assert np.abs(np.diff(angles, axis=0)).max() < 25  # a tenth of a second apart
