@@ -1,5 +1,6 @@
 """What a command of `pchmr` leaves behind."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from pchmr.media import VideoWriter
 
-BAR = "\u2501\u2578\u257a"  # what a progress bar is drawn with
+PROGRESS = re.compile("[\u2501\u2578\u257a]|-:--:--")  # a bar, or an empty one's time left
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Outcome:
         """The one line of an error: nothing else may stand on stderr but progress, and which
         backend was measured to be fastest."""
         assert self.code == 1, (self.code, self.err)
-        lines = [line for line in self.err.splitlines() if line and not set(line) & set(BAR)]
+        lines = [line for line in self.err.splitlines() if line and not PROGRESS.search(line)]
         (line,) = (line for line in lines if not line.startswith("auto: "))
         assert line.startswith("pchmr: ")
         return line
