@@ -1,9 +1,11 @@
 """What a stage is tried on, and what the framework gives for it: the arrays of its parity file."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -47,8 +49,6 @@ def framework_outputs(network: nn.Module, spec: NetworkSpec, inputs: Arrays) -> 
 
     An image is normalised in NumPy, so that the graph's own normalisation is held against another.
     """
-    import torch
-
     (values,) = inputs.values()
     if isinstance(spec.input, ImageInput):
         convention = spec.input
@@ -60,10 +60,17 @@ def framework_outputs(network: nn.Module, spec: NetworkSpec, inputs: Arrays) -> 
             convention.colour,
             convention.layout,
         )
+    return torch_outputs(network, [values], spec.outputs)
+
+
+def torch_outputs(
+    module: nn.Module, inputs: Iterable[NDArray[Any]], names: Sequence[str]
+) -> Arrays:
+    """What a module gives, by the names of its outputs."""
     with torch.inference_mode():
-        result = network.eval()(torch.from_numpy(values))
+        result = module.eval()(*(torch.from_numpy(values) for values in inputs))
     outputs = (result,) if isinstance(result, torch.Tensor) else result
-    return {name: out.numpy() for name, out in zip(spec.outputs, outputs, strict=True)}
+    return {name: out.numpy() for name, out in zip(names, outputs, strict=True)}
 
 
 def parity_arrays(inputs: Arrays, outputs: Arrays) -> Arrays:

@@ -83,6 +83,11 @@ def _parity(spec: NetworkSpec, name: str, expected: NDArray[Any]) -> Parity:
     return Parity(unit, scale, 0.0, TOLERANCES[unit])
 
 
+def requirements_mm(outputs: Iterable[str]) -> dict[str, Parity]:
+    """The gates of outputs in metres: vertices and joints."""
+    return {name: Parity("mm", 1000.0, 0.0, TOLERANCES["mm"]) for name in outputs}
+
+
 def views(spec: NetworkSpec) -> tuple[View, ...]:
     """Keypoints of a network of heat maps, in pixels of the crop."""
     if spec.skeleton != "coco17" or spec.outputs[0] not in ("heatmaps", "refine"):

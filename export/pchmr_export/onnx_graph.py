@@ -55,8 +55,10 @@ def export_graph(
     graph_module = _PlainNames(module.eval(), len(inputs))
     program = _convert(graph_module, inputs, outputs, name)
     _name_constants(program.model.graph, [rename(key) for key in graph_module.keys])
+    model = program.model
+    _narrow(model.graph)
     program.optimize()
-    model: ir.Model = program.model
+    model = program.model
     _check_operators(model, name)
     _clean(model, name)
     specs = tuple(_output_spec(value, name) for value in model.graph.outputs)
@@ -137,6 +139,25 @@ def _name_constants(graph: ir.Graph, names: Sequence[str]) -> None:
         if len(weights) == len(node.inputs) == len(node.outputs) == 1:
             node.outputs[0].name = f"{weights[0].name}.{node.op_type.lower()}"
             constants.add(node.outputs[0])
+
+
+def _narrow(graph: ir.Graph) -> None:
+    """Float64 becomes float32: TensorRT has none, ONNX Runtime not for every operator."""
+    double, single = ir.DataType.DOUBLE, ir.DataType.FLOAT
+    for node in graph.all_nodes():
+        for attribute in tuple(node.attributes.values()):
+            if attribute.name in ("to", "dtype") and attribute.value == double:
+                node.attributes[attribute.name] = ir.AttrInt64(attribute.name, int(single))
+            elif attribute.type == ir.AttributeType.TENSOR and attribute.value.dtype == double:
+                constant = ir.tensor(attribute.value.numpy().astype("float32"))
+                node.attributes[attribute.name] = ir.AttrTensor(attribute.name, constant)
+        for output in node.outputs:
+            if output.dtype == double:
+                output.dtype = single
+    for weight in graph.initializers.values():
+        if weight.dtype == double and weight.const_value is not None:
+            numbers = weight.const_value.numpy().astype("float32")
+            weight.const_value, weight.dtype = ir.tensor(numbers, name=weight.name), single
 
 
 def _check_operators(model: ir.Model, name: str) -> None:
