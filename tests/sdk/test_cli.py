@@ -220,6 +220,20 @@ def test_a_verb_whose_packages_are_missing(command: Run, monkeypatch: pytest.Mon
     assert "pip install 'pchmr[train]'" in error
 
 
+@pytest.mark.parametrize(
+    "arguments", [("networks",), ("networks", "verify"), ("train", "calibration")]
+)
+def test_training_verbs_without_pytorch(
+    arguments: tuple[str, ...], command: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("cli", "train_cli"):
+        monkeypatch.setattr(f"pchmr_training.{module}.find_spec", lambda name: None)
+    outcome = command(*arguments)
+    assert outcome.code == 1
+    assert "needs the package 'torch'" in outcome.error
+    assert "pip install 'pchmr[train]'" in outcome.error
+
+
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> None:
         raise RuntimeError("a bug")

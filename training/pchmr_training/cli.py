@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from pchmr_engines.errors import InputError, MissingDependency
 
 networks = typer.Typer(help="The paper's networks: cost, and parity with the originals.")
 
@@ -13,6 +16,8 @@ networks = typer.Typer(help="The paper's networks: cost, and parity with the ori
 @networks.callback(invoke_without_command=True)
 def default(context: typer.Context) -> None:
     """List the networks: parameters and multiply-adds, beside those of the originals."""
+    if find_spec("torch") is None:
+        raise MissingDependency("torch", "train", "pchmr networks")
     if context.invoked_subcommand is not None:
         return
     from .networks import NETWORKS
@@ -44,8 +49,6 @@ def verify(
     ] = None,
 ) -> None:
     """Repeat every fixture in a folder; exit code 1 when one fails, is unknown or cannot run."""
-    from pchmr_engines.errors import InputError
-
     from .networks.fixtures import find_parity_kit, verify_fixture
 
     folder = fixtures or find_parity_kit()
