@@ -89,7 +89,8 @@ def run_source(
             if not people:
                 return frame.image
             meshes = np.stack([person.vertices for person in people])
-            return renderer.render(frame.image, meshes, people[0].camera)
+            # Into the frame itself: nobody needs it unchanged any more.
+            return renderer.render(frame.image, meshes, people[0].camera, in_place=True)
 
     log = LatencyLog()
     with ExitStack() as stack:

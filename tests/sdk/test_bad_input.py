@@ -213,6 +213,18 @@ def test_inputs_that_are_not_there(run: Run, tmp_path: Path) -> None:
     assert "expected a stream that answers" in run("http://127.0.0.1:9/stream").error
 
 
+def test_opencv_adds_nothing_to_the_one_line(tmp_path: Path) -> None:
+    """Its own warnings go past Python, to the process's stderr."""
+    (tmp_path / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + bytes(20))
+    done = subprocess.run(
+        [sys.executable, "-c", "from pchmr.cli.main import main; main()", "run", "cut.png"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert "or is cut short: convert it" in Outcome(done.returncode, done.stdout, done.stderr).error
+
+
 def test_a_file_that_may_not_be_read(run: Run, astronaut: Image, tmp_path: Path) -> None:
     path = write_photo(tmp_path / "secret.png", astronaut)
     path.chmod(0)

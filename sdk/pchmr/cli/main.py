@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.metadata import EntryPoint, entry_points
 
@@ -50,6 +51,7 @@ def make_app() -> typer.Typer:
 
 def main() -> None:
     """Entry point: a user's error is one line and exit code 1; a bug keeps its traceback."""
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # our own line says what is wrong
     try:
         make_app()()
     except PchmrError as error:
