@@ -92,8 +92,9 @@ class Pipeline(Closing):
                 f"topology {topology!r}: bundle {bundle.manifest.name!r} has "
                 f"{', '.join(bundle.manifest.topologies)}; choose one of these"
             )
-        if max_people < 1:
-            raise InputError(f"max_people is {max_people}; expected 1 or more")
+        for name, number in (("max_people", max_people), ("threads", threads)):
+            if number is not None and number < 1:
+                raise InputError(f"{name} is {number}; expected 1 or more")
         self.bundle, self.topology, self.camera = bundle, topology, camera
         self._backend, self._max_people = backend, max_people
         self._threads = threads or usable_cpus()

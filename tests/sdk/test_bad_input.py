@@ -131,6 +131,8 @@ def test_options_that_do_not_exist(load_open: Load) -> None:
         load_open("both")
     with pytest.raises(InputError, match="max_people is 0; expected 1 or more"):
         load_open(max_people=0)
+    with pytest.raises(InputError, match="threads is -1; expected 1 or more"):
+        load_open(threads=-1)
     with pytest.raises(EngineError, match=r"backend 'abacus' is unknown; expected one of \['auto'"):
         load_open(backend="abacus")
     with pytest.raises(BundleError, match=r"nowhere does not exist.*'open'"):
