@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pchmr_engines.errors import InputError
 from pchmr_kernels.skeletons import SKELETONS
 
-from .stages.base import Board
+from .stages.base import Board, HostStage
 
 _ALLOWED = {
     *((f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")),
@@ -149,7 +149,7 @@ def _skip_header(file: IO[bytes]) -> None:
         raise ValueError("an array of numbers where a dict was expected")
 
 
-class DetectedKeypoints:
+class DetectedKeypoints(HostStage):
     """A stage in place of a 2D network: frame -> keypoints (P, J, 3) full-frame px, from clips.
 
     clips: (T, J, 3) of each person, in the order of slots; frame i of a video is frame i of a clip.
@@ -167,12 +167,6 @@ class DetectedKeypoints:
     ) -> None:
         self._clips, self.skeleton, self._keypoints = clips, skeleton, keypoints
         self.gives = frozenset({keypoints})
-
-    def prepare(self, board: Board) -> None:
-        """Nothing: the keypoints are there."""
-
-    def enqueue(self) -> None:
-        """Nothing to run."""
 
     def collect(self, board: Board) -> None:
         """Raises: InputError for a person or a frame without detections."""

@@ -72,6 +72,16 @@ class Stage(Protocol):
         ...
 
 
+class HostStage:
+    """A stage with nothing to capture: all it does is in `collect`."""
+
+    def prepare(self, board: Board) -> None:
+        """Nothing."""
+
+    def enqueue(self) -> None:
+        """Nothing."""
+
+
 class BatchedEngine:
     """An engine with one context for each power-of-two batch up to `max_people`.
 

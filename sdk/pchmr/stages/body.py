@@ -6,7 +6,7 @@ import numpy as np
 
 from ..bodies import BodyModel
 from ..placement import solve_translation
-from .base import Board
+from .base import Board, HostStage
 
 
 class BodyStage:
@@ -38,7 +38,7 @@ class BodyStage:
         board["landmarks"] = self._model.regress("blazepose33", self._vertices)
 
 
-class PlaceStage:
+class PlaceStage(HostStage):
     """Where the body stands: the translation that puts 3D landmarks onto the image keypoints.
 
     points: which landmarks are placed, the mesh's own ("landmarks"), or the pose stream's
@@ -53,12 +53,6 @@ class PlaceStage:
         self._points, self._root = points, root
         self.needs = frozenset({points, "keypoints", "source"})
 
-    def prepare(self, board: Board) -> None:
-        pass
-
-    def enqueue(self) -> None:
-        pass
-
     def collect(self, board: Board) -> None:
         translation, board["placed"] = solve_translation(
             board[self._points], board["keypoints"], board.camera
@@ -69,7 +63,7 @@ class PlaceStage:
         board["translation"] = translation
 
 
-class TemplateStage:
+class TemplateStage(HostStage):
     """The rest mesh in place of the mesh stream: the paper's PC-Template (Table 3)."""
 
     name = "generator"
@@ -80,12 +74,6 @@ class TemplateStage:
         self._rest = np.tile(np.eye(3, dtype=np.float32), (joints, 1, 1))
         self._rest[0] = np.diag([1.0, -1.0, -1.0])  # a body file is y up and faces the viewer
         self._shapes = shapes
-
-    def prepare(self, board: Board) -> None:
-        pass
-
-    def enqueue(self) -> None:
-        pass
 
     def collect(self, board: Board) -> None:
         people = len(board.rows)

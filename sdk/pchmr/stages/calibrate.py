@@ -7,13 +7,13 @@ import numpy as np
 from pchmr_kernels.calibration import Calibrator
 
 from ..placement import unproject
-from .base import Board
+from .base import Board, HostStage
 
 WORLD = 0.25
 """Share of the world landmarks in the depth; on Pose2Sim 0.15 to 0.3 was best, 0.5 2 mm worse."""
 
 
-class ImageTarget:
+class ImageTarget(HostStage):
     """Target joints of the parallel form: x, y from the image, depth from the pose stream.
 
     Depth is a mean of the lifter's landmarks and the landmark network's world landmarks; the image
@@ -35,12 +35,6 @@ class ImageTarget:
         self.needs = frozenset(
             {"joints_3d", "pose_landmarks", "translation", "source", keypoints, world}
         )
-
-    def prepare(self, board: Board) -> None:
-        pass
-
-    def enqueue(self) -> None:
-        pass
 
     def collect(self, board: Board) -> None:
         lifted, keypoints, world = (
