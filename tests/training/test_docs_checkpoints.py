@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from seeded_body import seeded_regressor, write_seeded_body
+from seeded_body import write_synthetic_body
 from test_networks import CHEAP, EXPENSIVE
 
 from pchmr.prepost import CROPS
@@ -17,6 +17,7 @@ from pchmr_training.checkpoints import WRAPPERS
 from pchmr_training.mesh_streams import GENERATORS
 from pchmr_training.networks import NETWORKS, ImageInput, KeypointInput, NetworkSpec
 from pchmr_training.networks.seeding import seeded_state
+from pchmr_training.networks.synthetic_body import regressor
 
 PAGE = (Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text(encoding="utf-8")
 PROSE = re.sub(r"```.*?```", "", PAGE, flags=re.DOTALL)
@@ -110,8 +111,8 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         weights = seeded_state(NETWORKS[network].shapes)
         state = {key: torch.from_numpy(value) for key, value in weights.items()}
         torch.save({container: state}, tmp_path / file)
-    write_seeded_body(tmp_path)
-    np.save(tmp_path / "J_regressor_h36m.npy", seeded_regressor("smpl:J_regressor_h36m", 17))
+    write_synthetic_body(tmp_path)
+    np.save(tmp_path / "J_regressor_h36m.npy", regressor("smpl:J_regressor_h36m", 17))
     photo = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
     cv2.imwrite(str(tmp_path / "photo.jpg"), photo)
     monkeypatch.chdir(tmp_path)

@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from seeded_body import seeded_regressor, small_body, write_seeded_body
+from seeded_body import small_body, write_synthetic_body
 from torch import Tensor
 
 from pchmr.bodies import Body, BodyModel, body_from_arrays, load_body
 from pchmr_training.networks.fixtures import Fixture, find_parity_kit
 from pchmr_training.networks.rotations import rot6d_to_rotmat
+from pchmr_training.networks.synthetic_body import regressor
 from pchmr_training.smpl import SmplLayer, rotvec_to_rotmat
 
 F64 = torch.float64
@@ -23,7 +24,7 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="module")
 def body_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_seeded_body(tmp_path_factory.mktemp("body"))
+    return write_synthetic_body(tmp_path_factory.mktemp("body"))
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +57,13 @@ def test_original_numbers(layer: SmplLayer) -> None:
     rot6d = rot6d_to_rotmat(given["rot6d"].unflatten(1, (24, 6)))
     vertices = layer(rotmats, given["betas"]).vertices
     spin = layer(rot6d, given["betas"]).vertices
-    regressor = torch.from_numpy(seeded_regressor("smpl:J_regressor_h36m", 17))
+    of_h36m = torch.from_numpy(regressor("smpl:J_regressor_h36m", 17))
     got = {
         "vertices": vertices,
         "rodrigues": rotmats,
         "rot6d_matrix": rot6d,
         "spin_vertices": spin,
-        "h36m17": regressor @ spin,
+        "h36m17": of_h36m @ spin,
     }
     ratios = fixture.ratios({name: value.numpy() for name, value in got.items()})
     assert max(ratios[name] for name in got) <= 1, ratios

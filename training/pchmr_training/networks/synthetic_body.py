@@ -46,22 +46,27 @@ def regressor(name: str, rows: int) -> Array:
 
 
 @cache
-def synthetic_body() -> BodyModel:
+def synthetic_arrays() -> Mapping[str, Array]:
+    """The body under the keys of SMPL's file: any vertex may follow any joint."""
     weights = generator("smpl:weights").random((VERTICES, JOINTS)) ** 16
-    parents = get_skeleton("smpl24").parents
     template = generator("smpl:v_template").uniform(-1, 1, (VERTICES, 3)) * [0.5, 0.9, 0.15]
     shapedirs = 0.01 * generator("smpl:shapedirs").standard_normal((VERTICES, 3, 10))
     posedirs = 0.005 * generator("smpl:posedirs").standard_normal((VERTICES, 3, 207))
-    arrays = {
+    table = np.array([get_skeleton("smpl24").parents, range(JOINTS)])
+    return {
         "v_template": _float32(template),
         "shapedirs": _float32(shapedirs),
         "posedirs": _float32(posedirs),
         "weights": _float32(weights / weights.sum(1, keepdims=True)),
         "J_regressor": regressor("smpl:J_regressor", JOINTS),
-        "kintree_table": np.array([parents, range(JOINTS)]),
-        "f": generator("smpl:f").integers(0, VERTICES, (FACES, 3)),
+        "kintree_table": table.astype(np.uint32),  # the root's -1 becomes 2^32 - 1
+        "f": generator("smpl:f").integers(0, VERTICES, (FACES, 3)).astype(np.uint32),
     }
-    return BodyModel(body_from_arrays(arrays, source="synthetic body"))
+
+
+@cache
+def synthetic_body() -> BodyModel:
+    return BodyModel(body_from_arrays(synthetic_arrays(), source="synthetic body"))
 
 
 def pose_body(rotmat: Array, betas: Array) -> tuple[Array, Array, Array]:
