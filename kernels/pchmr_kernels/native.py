@@ -26,8 +26,8 @@ VERSION = 1  # PCHMR_VERSION of native/pchmr_kernels.h
 def library() -> ctypes.CDLL:
     """The loaded library, its version checked.
 
-    Raises: ImportError where it is not built, cannot be loaded or belongs to another version;
-    ValueError where PCHMR_ISA names an instruction set that this machine has not.
+    Raises: ImportError where it is not built, cannot be loaded or belongs to another version, and
+    where PCHMR_ISA names an instruction set that this machine has not.
     """
     path = Path(__file__).with_name("libpchmr_kernels.so")
     try:
@@ -52,7 +52,10 @@ def library() -> ctypes.CDLL:
     loaded.pchmr_bone_transforms_f64.argtypes = (pointer, int64, *[pointer] * 7)
     loaded.pchmr_calibrate_f32.argtypes = (pointer, pointer, int64, *[pointer] * 6, int32)
     if wanted := os.environ.get("PCHMR_ISA"):
-        check(loaded, loaded.pchmr_use_isa(wanted.encode()))
+        try:
+            check(loaded, loaded.pchmr_use_isa(wanted.encode()))
+        except ValueError as error:
+            raise ImportError(f"{error}: unset PCHMR_ISA, or set it to one of these") from error
     return loaded
 
 

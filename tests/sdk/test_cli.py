@@ -19,6 +19,7 @@ from pchmr.cli import main as cli
 from pchmr.cli.doctor import OPTIONAL
 from pchmr.media import write_photo
 from pchmr_engines.bundle import Bundle
+from pchmr_kernels import native
 
 Image = NDArray[np.uint8]
 Run = Callable[..., Outcome]
@@ -234,15 +235,33 @@ def test_training_verbs_without_pytorch(
     assert "pip install 'pchmr[train]'" in outcome.error
 
 
-def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_native_kernels_that_cannot_be_used(
+    run: Run, command: Run, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PCHMR_ISA", "mmx")
+    native.library.cache_clear()
+    outcome = run(photo, tmp_path / "out")
+    assert outcome.code == 1
+    assert "'mmx' is not one of this machine's" in outcome.error
+    assert "unset PCHMR_ISA" in outcome.error
+    assert "unset PCHMR_ISA" in command("doctor", "--json").out
+    monkeypatch.delenv("PCHMR_ISA")
+    native.library.cache_clear()
+    assert native.instruction_set() == native.instruction_sets()[-1]
+
+
+@pytest.mark.parametrize(
+    "bug", [RuntimeError("a bug"), ImportError("cannot import a bug", name="pchmr")]
+)
+def test_a_bug_keeps_its_traceback(bug: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> None:
-        raise RuntimeError("a bug")
+        raise bug
 
     app = typer.Typer(pretty_exceptions_enable=False)
     app.command("broken")(broken)
     monkeypatch.setattr(cli, "make_app", lambda: app)
     monkeypatch.setattr(sys, "argv", ["pchmr"])
-    with pytest.raises(RuntimeError, match="a bug"):
+    with pytest.raises(type(bug), match="a bug"):
         cli.main()
 
 

@@ -54,6 +54,8 @@ def main() -> None:
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # our own line says what is wrong
     try:
         make_app()()
-    except PchmrError as error:
+    except (PchmrError, ImportError) as error:  # ImportError: the native library's, in one line too
+        if getattr(error, "name", None):  # one of Python's own names a module: a bug
+            raise
         print(f"pchmr: {error}", file=sys.stderr)
         raise SystemExit(1) from None
