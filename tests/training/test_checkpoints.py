@@ -123,8 +123,8 @@ def test_what_belongs_to_the_body_is_left_out(tmp_path: Path) -> None:
 def test_a_part_of_a_larger_model_is_found_below_its_prefix(tmp_path: Path) -> None:
     state = seeded("semgcn_linear16")
     spec = get_network("pose2mesh_lifter17")
-    meta = {key: torch.zeros(shape) for key, shape in spec.shapes.items()}
-    torch.save({"model_state_dict": prefixed("pose_lifter.", meta)}, tmp_path / "final.pth.tar")
+    zeros = {key: torch.zeros(()).expand(shape) for key, shape in spec.shapes.items()}  # one value
+    torch.save({"model_state_dict": prefixed("pose_lifter.", zeros)}, tmp_path / "final.pth.tar")
     assert load_checkpoint(tmp_path / "final.pth.tar").spec is spec
     torch.save({"state_dict": state}, tmp_path / "linear.pth.tar")
     assert load_checkpoint(tmp_path / "linear.pth.tar").spec.name == "semgcn_linear16"
