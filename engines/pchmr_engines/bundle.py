@@ -52,7 +52,10 @@ class Bundle:
             return cls(folder, read_manifest(folder, trust))
         except BundleError:  # perhaps it is the copy in the cache that was damaged
             folder = extracted(root, anew=True)
+        try:
             return cls(folder, read_manifest(folder, trust))
+        except BundleError as error:
+            raise BundleError(f"{root}, unpacked: {error}") from error
 
     @cached_property
     def stages(self) -> Mapping[str, Stage]:

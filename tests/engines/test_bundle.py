@@ -305,6 +305,12 @@ def test_a_torn_zip_is_refused(bundle_folder):
         Bundle.load(path)
 
 
+def test_a_zip_of_a_damaged_bundle_is_named(bundle_folder):
+    (bundle_folder / "body.npz").write_bytes(b"")
+    with pytest.raises(BundleError, match=r"bundle\.zip, unpacked: .*body\.npz has sha256"):
+        Bundle.load(zipped(bundle_folder))
+
+
 def test_a_damaged_copy_in_the_cache_is_extracted_again(bundle_folder):
     path = zipped(bundle_folder)
     copy = Bundle.load(path).root
