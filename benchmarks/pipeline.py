@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -61,6 +62,7 @@ def main() -> None:
     report["drawn_and_encoded_fps"] = drawn(pipelines["parallel"], video, options.frames)
     if options.memory_frames:
         report["memory"] = memory_apart(video, options)
+    report["load_average"] = [round(load, 1) for load in os.getloadavg()[:2]]
     show(report)
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n")
@@ -291,7 +293,8 @@ def memory(video: Path, frames: int, options: argparse.Namespace) -> dict[str, f
 def show(report: dict[str, Any]) -> None:
     facts = report["machine"]
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
-    print(f"threads {report['threads'] or 'all'}, backend {report['backend']}\n")
+    load = "the machine's load of 1 and 5 minutes {} and {}".format(*report["load_average"])
+    print(f"threads {report['threads'] or 'all'}, backend {report['backend']}; {load}\n")
     print(f"{'':10} camera to mesh, ms                 own overhead     with decoding")
     print(f"{'':10} {'frames/s':>8} {'p50':>7} {'p95':>7} {'p99':>7}   p50 ms   p95 ms   frames/s")
     for name, row in report["camera_to_mesh"].items():
