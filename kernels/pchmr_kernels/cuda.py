@@ -28,6 +28,9 @@ from pchmr_kernels.weights import SparseWeights, WeightsStruct
 
 NATIVE = Path(__file__).with_name("native")
 
+# The C ABI's own functions, which the headers declare, are nothing to NVRTC without the last.
+OPTIONS = ("-std=c++17", f"-I{NATIVE}", "-default-device")
+
 # As in native/pchmr_cuda.h and pchmr_kernels.h.
 BLOCK = 128
 BLOCKS_A_PROCESSOR = 8
@@ -52,6 +55,7 @@ class JobStruct(ctypes.Structure):
         ("batch", ctypes.c_int64),
         ("vertices", ctypes.c_void_p),
         ("out", ctypes.c_void_p),
+        ("half", ctypes.c_int32),
         *((name, RealsStruct) for name in ("source", "target", "confidence", "alpha")),
         *((name, ctypes.c_void_p) for name in ("transforms", "delta", "centre")),
     )
@@ -114,7 +118,7 @@ def blend(
         _view(run, "centre", centre, (batch, 3), FLOAT32),
     ]
     job.transforms, job.delta, job.centre = (array.pointer for array in arrays)
-    return _launch(run, "blend", job, vertices, out, stream)
+    return _launch(run, "pchmr_blend", job, vertices, out, stream)
 
 
 class Calibrator:
@@ -183,8 +187,8 @@ class Calibrator:
         ]
         _refuse(source is None or target is None, "source and target must be given")
         reals = [RealsStruct(array.pointer, array.dtype == np.float64) for array in arrays]
-        job = JobStruct(struct, self._struct, batch, None, None, *reals)
-        return _launch(run, "calibrate", job, vertices, out, stream)
+        job = JobStruct(struct, self._struct, batch, None, None, 0, *reals)
+        return _launch(run, "pchmr_calibrate", job, vertices, out, stream)
 
 
 def shared_bytes(joints: int, bones: int, axes: int) -> int:
@@ -202,6 +206,13 @@ def stream_address(stream: Any) -> int | None:
         if hasattr(stream, name):
             return int(getattr(stream, name))
     raise TypeError(f"stream is {_kind(stream)}; expected a CUDA stream of CuPy or torch")
+
+
+def source() -> str:
+    """calibrate.cu. A digest of its headers heads it: CuPy keeps compiled kernels by their text."""
+    headers = b"".join(path.read_bytes() for path in sorted(NATIVE.glob("*.h")))
+    text = (NATIVE / "calibrate.cu").read_text()
+    return f"// Headers {hashlib.sha256(headers).hexdigest()}\n{text}"
 
 
 @cache
@@ -230,13 +241,7 @@ class CupyRuntime:
 
     def __init__(self, cupy: Any) -> None:
         self.cupy = cupy
-        # CuPy keeps compiled kernels by their text, which does not show a changed header.
-        headers = b"".join(path.read_bytes() for path in sorted(NATIVE.glob("*.h")))
-        text = (NATIVE / "calibrate.cu").read_text()
-        self.module = cupy.RawModule(
-            code=f"// {hashlib.sha256(headers).hexdigest()}\n{text}",
-            options=("-std=c++17", f"-I{NATIVE}"),
-        )
+        self.module = cupy.RawModule(code=source(), options=OPTIONS)
 
     def upload(self, array: npt.NDArray[Any]) -> Any:
         uploaded = self.cupy.asarray(array)
@@ -369,13 +374,13 @@ def _launch(run: Runtime, kernel: str, job: JobStruct, vertices: Any, out: Any, 
         if 0 in shape:
             return out
         job.vertices, job.out = mesh.pointer, written.pointer
+        job.half = mesh.dtype == np.float16
         # Every block turns the joints again: no more of them than fill the device.
         enough = -(-BLOCKS_A_PROCESSOR * run.processors() // job.batch)
         grid = (min(-(-job.weights.vertices // BLOCK), enough), job.batch)
         bones = job.bones
         size = shared_bytes(bones.joints, bones.bones, bones.n_axes)
-        name = f"pchmr_{kernel}_{'half' if mesh.dtype == np.float16 else 'single'}"
-        run.launch(name, grid, size, job)
+        run.launch(kernel, grid, size, job)
     return out
 
 

@@ -211,44 +211,42 @@ __device__ static inline void blend_vertices(const pchmr_cuda_job &job, int64_t 
     }
 }
 
-template <class Real>
-__device__ static inline void calibrate(const pchmr_cuda_job &job) {
-    PCHMR_SHARED(memory);
-    const Block block = layout(job.bones, memory);
-    calibrate_bones(job, blockIdx.y, block);
-    const Vec3 centre = block.frame->centre;
-    blend_vertices<Real>(job, blockIdx.y, block.records,
-                         {(float)centre.x, (float)centre.y, (float)centre.z});
-}
-
-template <class Real>
-__device__ static inline void blend(const pchmr_cuda_job &job) {
-    PCHMR_SHARED(records);
-    const int64_t row = blockIdx.y;
-    for (int k = threadIdx.x; k < job.bones.bones; k += blockDim.x) {
-        const int64_t bone = row * job.bones.bones + k;
-        const float *m = job.transforms + 12 * bone, *d = job.delta + 3 * bone;
-        const bool stretched = job.delta;
-        write_record({{{m[0], m[1], m[2]}, {m[4], m[5], m[6]}, {m[8], m[9], m[10]}}},
-                     {m[3], m[7], m[11]},
-                     {stretched ? d[0] : 0, stretched ? d[1] : 0, stretched ? d[2] : 0},
-                     records + k * kQuads);
-    }
-    __syncthreads();
-    const float *c = job.centre ? job.centre + 3 * row : nullptr;
-    blend_vertices<Real>(job, row, records, {c ? c[0] : 0, c ? c[1] : 0, c ? c[2] : 0});
+__device__ static inline void blend_row(const pchmr_cuda_job &job, int64_t row,
+                                        const float4 *records, float3 centre) {
+    if (job.half)
+        blend_vertices<Half>(job, row, records, centre);
+    else
+        blend_vertices<float>(job, row, records, centre);
 }
 
 }  // namespace pchmr
 
-#define PCHMR_KERNEL(name, body)                                                              \
-    extern "C" __global__ void __launch_bounds__(PCHMR_CUDA_BLOCK) name(pchmr_cuda_job job) { \
-        pchmr::body(job);                                                                     \
+extern "C" __global__ void __launch_bounds__(PCHMR_CUDA_BLOCK)
+    pchmr_calibrate(pchmr_cuda_job job) {
+    PCHMR_SHARED(memory);
+    const pchmr::Block block = pchmr::layout(job.bones, memory);
+    pchmr::calibrate_bones(job, blockIdx.y, block);
+    const pchmr::Vec3 centre = block.frame->centre;
+    pchmr::blend_row(job, blockIdx.y, block.records,
+                     {(float)centre.x, (float)centre.y, (float)centre.z});
+}
+
+extern "C" __global__ void __launch_bounds__(PCHMR_CUDA_BLOCK) pchmr_blend(pchmr_cuda_job job) {
+    PCHMR_SHARED(records);
+    const int64_t row = blockIdx.y;
+    const bool stretched = job.delta;
+    for (int k = threadIdx.x; k < job.bones.bones; k += blockDim.x) {
+        const int64_t bone = row * job.bones.bones + k;
+        const float *m = job.transforms + 12 * bone, *d = job.delta + 3 * bone;
+        pchmr::write_record(
+            {{{m[0], m[1], m[2]}, {m[4], m[5], m[6]}, {m[8], m[9], m[10]}}}, {m[3], m[7], m[11]},
+            {stretched ? d[0] : 0, stretched ? d[1] : 0, stretched ? d[2] : 0},
+            records + k * pchmr::kQuads);
     }
-PCHMR_KERNEL(pchmr_calibrate_single, calibrate<float>)
-PCHMR_KERNEL(pchmr_calibrate_half, calibrate<pchmr::Half>)
-PCHMR_KERNEL(pchmr_blend_single, blend<float>)
-PCHMR_KERNEL(pchmr_blend_half, blend<pchmr::Half>)
+    __syncthreads();
+    const float *c = job.centre ? job.centre + 3 * row : nullptr;
+    pchmr::blend_row(job, row, records, {c ? c[0] : 0, c ? c[1] : 0, c ? c[2] : 0});
+}
 
 #ifndef __CUDACC_RTC__
 int32_t pchmr_cuda_shared_bytes(int32_t joints, int32_t bones, int32_t n_axes) {

@@ -57,10 +57,10 @@ int32_t launch(void (*kernel)(pchmr_cuda_job), const pchmr_cuda_job &job, void *
 
 const char *pchmr_cuda_last_error(void) { return last_error; }
 
-int32_t pchmr_cuda_calibrate(const pchmr_cuda_job *job, int32_t half, void *stream) {
-    return launch(half ? pchmr_calibrate_half : pchmr_calibrate_single, *job, stream);
+int32_t pchmr_cuda_calibrate(const pchmr_cuda_job *job, void *stream) {
+    return launch(pchmr_calibrate, *job, stream);
 }
 
-int32_t pchmr_cuda_blend(const pchmr_cuda_job *job, int32_t half, void *stream) {
-    return launch(half ? pchmr_blend_half : pchmr_blend_single, *job, stream);
+int32_t pchmr_cuda_blend(const pchmr_cuda_job *job, void *stream) {
+    return launch(pchmr_blend, *job, stream);
 }

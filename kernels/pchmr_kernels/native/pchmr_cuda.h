@@ -26,8 +26,9 @@ typedef struct {
     pchmr_weights weights;
     pchmr_bones bones;
     int64_t batch;
-    const void *vertices; /* (B, V, 3) float32, or FP16 for the kernels named so; out may be it */
+    const void *vertices; /* (B, V, 3) float32 or FP16; out may be the same array */
     void *out;
+    int32_t half; /* 1: vertices and out are FP16 */
     pchmr_reals source, target, confidence, alpha; /* calibrate: as pchmr_bone_transforms_f64 */
     const float *transforms, *delta, *centre;      /* blend: as pchmr_blend_f32 */
 } pchmr_cuda_job;
@@ -36,9 +37,9 @@ typedef struct {
 PCHMR_API int32_t pchmr_cuda_shared_bytes(int32_t joints, int32_t bones, int32_t n_axes);
 
 /* Queue one launch on `stream` (a cudaStream_t) of the current device, and do not wait for it. Return
- * 0, or 1 after setting pchmr_cuda_last_error(). half: vertices and out are FP16. */
-PCHMR_API int32_t pchmr_cuda_calibrate(const pchmr_cuda_job *job, int32_t half, void *stream);
-PCHMR_API int32_t pchmr_cuda_blend(const pchmr_cuda_job *job, int32_t half, void *stream);
+ * 0, or 1 after setting pchmr_cuda_last_error(). */
+PCHMR_API int32_t pchmr_cuda_calibrate(const pchmr_cuda_job *job, void *stream);
+PCHMR_API int32_t pchmr_cuda_blend(const pchmr_cuda_job *job, void *stream);
 PCHMR_API const char *pchmr_cuda_last_error(void);
 
 #ifdef __cplusplus

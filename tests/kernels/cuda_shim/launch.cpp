@@ -10,10 +10,8 @@
 extern "C" int shim_launch(const char *name, unsigned grid_x, unsigned grid_y, unsigned threads,
                            size_t shared_bytes, const pchmr_cuda_job *job, int skip) {
     void (*kernel)(pchmr_cuda_job) = nullptr;
-    if (!std::strcmp(name, "pchmr_calibrate_single")) kernel = pchmr_calibrate_single;
-    if (!std::strcmp(name, "pchmr_calibrate_half")) kernel = pchmr_calibrate_half;
-    if (!std::strcmp(name, "pchmr_blend_single")) kernel = pchmr_blend_single;
-    if (!std::strcmp(name, "pchmr_blend_half")) kernel = pchmr_blend_half;
+    if (!std::strcmp(name, "pchmr_calibrate")) kernel = pchmr_calibrate;
+    if (!std::strcmp(name, "pchmr_blend")) kernel = pchmr_blend;
     if (!kernel) return 1;
     for (unsigned y = 0; y < grid_y; ++y) {
         for (unsigned x = 0; x < grid_x; ++x) {

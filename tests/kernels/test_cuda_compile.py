@@ -1,0 +1,143 @@
+"""The CUDA kernels compiled for every supported device, on a machine that may have none."""
+
+import ctypes
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from pchmr_kernels import cuda
+from pchmr_kernels.weights import WeightsStruct
+
+ARCHITECTURES = (75, 80, 86, 87, 89, 90, 100, 110, 120)
+KERNELS = ("pchmr_calibrate", "pchmr_blend")
+
+
+def most_registers(kernel: str, architecture: int) -> int:
+    """A thread: 80 leave six blocks to a processor, 104 four, 168 three.
+
+    The torso's rigid fit takes the most; from sm_100 on the compiler unrolls all of it.
+    """
+    if "blend" in kernel:
+        return 80
+    return 104 if architecture < 100 else 168
+
+
+def check_resources(log: str, architectures) -> None:
+    spills = re.findall(r"(\d+) bytes spill (?:stores|loads)", log)
+    assert len(spills) >= 2 * len(KERNELS) * len(architectures)
+    assert set(spills) == {"0"}, log
+    pattern = r"entry function '(\w+)' for 'sm_(\d+)'(?:(?!entry function).)*?Used (\d+) registers"
+    found = {
+        (kernel, int(sm)): int(registers)
+        for kernel, sm, registers in re.findall(pattern, log, re.DOTALL)
+    }
+    assert set(found) == {(kernel, sm) for kernel in KERNELS for sm in architectures}
+    for (kernel, sm), registers in found.items():
+        assert registers <= most_registers(kernel, sm), (kernel, sm, registers)
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """The C ABI as a library for all devices at once, and what the assembler said."""
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        pytest.skip("not tested: compiling the CUDA kernels with nvcc (not installed here)")
+    library = tmp_path_factory.mktemp("cuda") / "libpchmr_cuda.so"
+    targets = [f"-gencode=arch=compute_{sm},code=sm_{sm}" for sm in ARCHITECTURES]
+    flags = [
+        "-std=c++17",
+        "-shared",
+        "-Xcompiler=-fPIC,-Wall",
+        "--threads=2",
+        "-Werror=all-warnings",
+    ]
+    source = cuda.NATIVE / "calibrate_launch.cu"
+    command = [nvcc, *flags, *targets, "--ptxas-options=-v", source, "-o", library]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return ctypes.CDLL(str(library)), done.stdout + done.stderr
+
+
+def test_nvcc_compiles_every_kernel_within_its_registers_and_without_spills(compiled):
+    check_resources(compiled[1], ARCHITECTURES)
+
+
+def test_nvrtc_compiles_every_kernel_with_the_options_that_cupy_gets():
+    pytest.importorskip("cupy", reason="not tested: compiling with NVRTC (no cupy here)")
+    from cupy.cuda import nvrtc
+
+    try:
+        nvrtc.getVersion()
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"not tested: compiling with NVRTC ({error})")
+    for sm in ARCHITECTURES:
+        program = nvrtc.createProgram(cuda.source(), "calibrate.cu", (), ())
+        options = (*cuda.OPTIONS, "-ftz=true", f"-arch=sm_{sm}")  # the last two are CuPy's
+        nvrtc.compileProgram(program, (*options, "--ptxas-options=-v"))
+        check_resources(nvrtc.getProgramLog(program), [sm])
+
+
+def test_the_c_abi_refuses_what_is_too_large_and_says_why_nothing_was_launched(compiled):
+    library = compiled[0]
+    library.pchmr_cuda_last_error.restype = ctypes.c_char_p
+
+    def refused(job):
+        assert library.pchmr_cuda_calibrate(ctypes.byref(job), None) == 1
+        return library.pchmr_cuda_last_error().decode()
+
+    job = cuda.JobStruct(batch=1, weights=WeightsStruct(vertices=5, slots=4, indices=16))
+    job.bones.joints = job.bones.bones = 129
+    assert refused(job) == "129 joints, 129 bones and 0 axes; at most 128 of each"
+    job.bones.joints = job.bones.bones = 2
+    job.weights.slots = 3
+    assert refused(job) == "weights.slots is 3; expected 4 or 8: pad with bone 0 and zeros"
+    job.weights.indices = None
+    assert refused(job) == "dense weights of 3 bones; there are 2"
+    job.batch = 65536
+    assert refused(job) == "a batch of 65536 rows; at most 65535: launch it in parts"
+    job.batch = 0
+    job.weights.slots = 2
+    assert library.pchmr_cuda_blend(ctypes.byref(job), None) == 0
+    assert library.pchmr_cuda_shared_bytes(24, 23, 2) == cuda.shared_bytes(24, 23, 2)
+
+
+def test_without_cupy_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(ImportError, match=r"need CuPy, .* pip install 'pchmr\[cuda13\]', or"):
+        cuda.runtime.__wrapped__()
+
+
+def test_importing_the_room_loads_no_cuda_library():
+    if not os.path.exists("/proc/self/maps"):
+        pytest.skip("not tested: which libraries an import loads (no /proc here)")
+    room = cuda.NATIVE.parent
+    names = sorted(path.stem for path in room.glob("*.py") if path.stem != "__init__")
+    assert "cuda" in names
+    code = (
+        "import importlib, sys\nsys.modules['cupy'] = None\n"
+        f"for name in {names}: importlib.import_module('pchmr_kernels.' + name)\n"
+        "print(open('/proc/self/maps').read())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(room.parent)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "libpython" in done.stdout or "python3" in done.stdout
+    assert not re.search(r"lib(cuda|cudart|nvrtc)", done.stdout)
+
+
+def test_a_changed_header_changes_the_text_that_cupy_keeps_kernels_by(monkeypatch, tmp_path):
+    shutil.copytree(cuda.NATIVE, tmp_path / "native")
+    before = cuda.source()
+    monkeypatch.setattr(cuda, "NATIVE", tmp_path / "native")
+    assert cuda.source() == before
+    with (tmp_path / "native" / "calibration.h").open("a") as header:
+        header.write("// more\n")
+    assert cuda.source() != before
