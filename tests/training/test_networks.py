@@ -286,6 +286,13 @@ def test_verify_fails_where_a_value_is_off(kit: Path, tmp_path: Path) -> None:
     assert "pose  FAIL" in result.output
 
 
+def test_a_kit_that_is_named_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a slip in its name would skip every test of parity."""
+    monkeypatch.setenv("PCHMR_PARITY", "/not/there")
+    with pytest.raises(InputError, match="PCHMR_PARITY is '/not/there', which is no folder"):
+        find_parity_kit()
+
+
 @pytest.mark.slow
 def test_the_list_shows_every_network_beside_the_original() -> None:
     result = CliRunner().invoke(networks_verb)

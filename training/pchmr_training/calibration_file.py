@@ -71,7 +71,7 @@ def write_calibration(path: Path, trained: TrainedCalibration) -> None:
     write_atomically(path, npz_bytes(arrays))
 
 
-def read_calibration(path: Path) -> TrainedCalibration:
+def read_calibration(path: Path | str) -> TrainedCalibration:
     """What `pchmr train calibration` wrote; rows of A sum to 1 again.
 
     Raises: InputError when it is another or a damaged file.

@@ -31,8 +31,13 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def find_parity_kit() -> Path | None:
-    """The folder of the parity kit, or None where there is none."""
+    """The folder of the parity kit, or None where there is none.
+
+    Raises: InputError where `$PCHMR_PARITY` names no folder.
+    """
     named = os.environ.get("PCHMR_PARITY")
+    if named and not Path(named).is_dir():
+        raise InputError(f"PCHMR_PARITY is {named!r}, which is no folder: name that of the kit")
     folder = Path(named) if named else Path(__file__).parents[4] / "shared" / "networks"
     return folder if folder.is_dir() else None
 
