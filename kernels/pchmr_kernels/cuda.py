@@ -155,7 +155,7 @@ class Calibrator:
         self._tables = [run.upload(array) for array in host._arrays]
         pointers = [_view(run, "bones", table, None, INT32).pointer for table in self._tables]
         struct.pairs, struct.order, struct.axes, struct.torso = pointers
-        self._struct = struct
+        self._struct, self._device = struct, run.device()
         _weights(run, weights, self.bones, True)
 
     def __call__(
@@ -177,6 +177,8 @@ class Calibrator:
             out, stream: see `blend`, and there for what is raised.
         """
         run = runtime()
+        other = f"this Calibrator is of device {self._device}; the current one is {run.device()}"
+        _refuse(run.device() != self._device, other)
         batch, J, K = _shape("vertices", vertices, 3)[0], self.joints, self.bones
         struct, _ = _weights(run, self.weights, K, True)
         arrays = [

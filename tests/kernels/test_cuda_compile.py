@@ -105,6 +105,11 @@ def test_the_c_abi_refuses_what_is_too_large_and_says_why_nothing_was_launched(c
     assert library.pchmr_cuda_shared_bytes(24, 23, 2) == cuda.shared_bytes(24, 23, 2)
 
 
+def test_cupy_takes_the_address_of_a_stream():
+    pytest.importorskip("cupy", reason="not tested: streams of CuPy (no cupy here)")
+    assert cuda.runtime().on(64).ptr == 64
+
+
 def test_without_cupy_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(ImportError, match=r"need CuPy, .* pip install 'pchmr\[cuda13\]', or"):

@@ -122,10 +122,10 @@ def test_a_launch_waits_for_what_its_own_stream_does_before_it(rng, cupy):
     cupy.cuda.Device().synchronize()
     stream = cupy.cuda.Stream(non_blocking=True)
     with stream:
-        square = cupy.ones((4096, 4096), np.float32)
-        for _ in range(10):
-            square = square @ square / 4096  # milliseconds before the target is there
-        late += arrays[2] + 0 * square[0, 0]
+        busy = cupy.ones((4096, 4096), np.float32)
+        for _ in range(100):
+            busy = 0.5 * busy + 0.5  # milliseconds before the target is there
+        late += arrays[2] + 0 * busy[0, 0]
     moved = call(*arrays[:2], late, stream=stream)
     stream.synchronize()
     np.testing.assert_allclose(moved.get(), judged(c), atol=TOLERANCE["float32"])

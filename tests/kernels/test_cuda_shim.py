@@ -235,6 +235,9 @@ def test_wrong_arrays_are_refused_by_name(rng, shim):
         call(vertices, source, None)
     with pytest.raises(ValueError, match=r"vertices is \(53, 3\); expected 3 dimensions"):
         call(FakeCuda(c.vertices[0]), source, target)
+    shim.device = lambda: 1
+    with pytest.raises(ValueError, match="this Calibrator is of device 0; the current one is 1"):
+        call(vertices, source, target)
     assert not shim.launches
 
 

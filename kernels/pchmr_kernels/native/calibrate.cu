@@ -121,8 +121,7 @@ __device__ static inline void calibrate_bones(const pchmr_cuda_job &job, int64_t
     for (int j = first; j < J; j += step) {
         const Vec3 aligned = frame.scale * (block.target[j] - block.target[bones.root]) +
                              block.source[bones.root];
-        const double share =
-            j == bones.root ? 0 : block.weight[j] * block.weight[bones.root];
+        const double share = block.weight[j] * block.weight[bones.root];
         block.faded[j] = block.source[j] + share * (aligned - block.source[j]);
     }
     for (int k = first; k < K; k += step) {
