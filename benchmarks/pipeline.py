@@ -260,12 +260,10 @@ def loop(video: Path, target: Path, frames: int) -> Path:
 
 def memory(video: Path, frames: int, options: argparse.Namespace) -> dict[str, float]:
     """Peak resident memory of a run, and by how much it grows, MB a thousand frames."""
-    import resource
-
     from pchmr.runner import Outputs, run_source
 
     pipeline = load("parallel", options)
-    page_mb, seen = resource.getpagesize() / 1e6, []
+    seen = []
 
     class Watched:
         """The pipeline, with a look at the process's memory before every frame."""
@@ -273,7 +271,7 @@ def memory(video: Path, frames: int, options: argparse.Namespace) -> dict[str, f
         body = pipeline.body
 
         def __call__(self, *arguments: Any) -> list[Person]:
-            seen.append(int(Path("/proc/self/statm").read_text().split()[1]) * page_mb)
+            seen.append(resident_mb("VmRSS"))
             return pipeline(*arguments)
 
     with tempfile.TemporaryDirectory() as folder, open_source(video) as source:
@@ -281,13 +279,18 @@ def memory(video: Path, frames: int, options: argparse.Namespace) -> dict[str, f
         run_source(source, Watched(), outputs, limit=frames)
     steady = np.array(seen[len(seen) // 5 :])
     slope = np.polyfit(np.arange(len(steady)), steady, 1)[0]
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     return {
         "frames": len(seen),
-        "peak_mb": round(peak_mb, 1),
+        "peak_mb": round(resident_mb("VmHWM"), 1),
         "steady_mb": round(float(np.median(steady)), 1),
         "mb_per_1000_frames": round(1000 * float(slope), 2),
     }
+
+
+def resident_mb(field: str) -> float:
+    """This process's own: the peak that getrusage gives begins with the parent's."""
+    (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(field))
+    return int(line.split()[1]) * 1024 / 1e6
 
 
 def show(report: dict[str, Any]) -> None:
