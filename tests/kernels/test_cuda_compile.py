@@ -71,9 +71,11 @@ def test_nvrtc_compiles_every_kernel_with_the_options_that_cupy_gets():
     from cupy.cuda import nvrtc
 
     try:
-        nvrtc.getVersion()
+        version = nvrtc.getVersion()
     except (ImportError, RuntimeError) as error:
         pytest.skip(f"not tested: compiling with NVRTC ({error})")
+    if version < (13, 0):
+        pytest.skip(f"not tested: compiling with NVRTC (13 knows all devices; here is {version})")
     for sm in ARCHITECTURES:
         program = nvrtc.createProgram(cuda.source(), "calibrate.cu", (), ())
         options = (*cuda.OPTIONS, "-ftz=true", f"-arch=sm_{sm}")  # the last two are CuPy's
