@@ -58,5 +58,5 @@ def astronaut(assets: Callable[[str], Path]) -> NDArray[np.uint8]:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") is not None:
         cupy = pytest.importorskip("cupy", reason="not tested: the CUDA device (no cupy)")
-        if cupy.cuda.runtime.getDeviceCount() == 0:
+        if not cupy.cuda.is_available():
             pytest.skip("not tested: the CUDA device (no GPU here)")
