@@ -277,9 +277,9 @@ def memory(video: Path, frames: int, options: argparse.Namespace) -> dict[str, f
     with tempfile.TemporaryDirectory() as folder, open_source(video) as source:
         outputs = Outputs.beside(Path(folder, "out"), source, str(video), json=True)
         run_source(source, Watched(), outputs, limit=frames)
-    steady = np.array(seen[len(seen) // 5 :])
-    # Frames that wait for the encoder come and go: what stays is the least of every 50.
-    lows = [part.min() for part in np.array_split(steady, max(2, len(steady) // 50))]
+    steady = np.array(seen[len(seen) // 4 :])
+    # Frames that wait for the encoder come and go: what stays is the least of every 200.
+    lows = [part.min() for part in np.array_split(steady, max(2, len(steady) // 200))]
     slope = np.polyfit(np.linspace(0, len(steady), len(lows)), lows, 1)[0]
     return {
         "frames": len(seen),
