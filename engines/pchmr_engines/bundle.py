@@ -46,7 +46,13 @@ class Bundle:
         """
         root = find_bundle(path)
         if root.is_dir():
-            return cls(root, read_manifest(root, trust))
+            try:
+                return cls(root, read_manifest(root, trust))
+            except BundleError as error:
+                if Path(path) == root:
+                    raise
+                mend = f"remove {root}, and {path} is built anew"
+                raise BundleError(f"{error}; or {mend}") from error
         try:
             folder = extracted(root)
             return cls(folder, read_manifest(folder, trust))

@@ -128,6 +128,23 @@ def test_a_bundle_that_is_not_there_names_the_registered_ones(tmp_path, monkeypa
     assert bundle.find_bundle("mine") == tmp_path / "none"
 
 
+def test_a_registered_bundle_that_is_damaged_can_be_built_anew(parts, tmp_path, monkeypatch):
+    written = write_bundle(tmp_path / "built", *parts)
+
+    class Entry:
+        name = "mine"
+
+        def load(self):
+            return lambda: written.root
+
+    monkeypatch.setattr(bundle, "entry_points", lambda group: [Entry()])
+    assert Bundle.load("mine").manifest == written.manifest
+    file = written.root / "stages" / "tiny.fp32.onnx"
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    with pytest.raises(BundleError, match=r"changed .*; or remove .*built, and mine is built anew"):
+        Bundle.load("mine")
+
+
 def test_a_graph_that_is_not_what_the_manifest_says_is_refused(parts, tmp_path):
     manifest, files = parts
     graph = write_graph(tmp_path / "fixed.onnx", batch=2)
