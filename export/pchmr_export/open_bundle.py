@@ -47,7 +47,8 @@ OWN_SOURCES = (
     *("data/*.onnx", "data/*.npz"),
 )
 OTHER_SOURCES = (
-    *("pchmr.blazepose", "pchmr.bodies", "pchmr.geometry", "pchmr.pins", "pchmr_engines.manifest"),
+    *("pchmr.blazepose", "pchmr.body_file", "pchmr.body_model", "pchmr.geometry", "pchmr.pins"),
+    "pchmr_engines.manifest",
     *("pchmr_kernels.skeletons", "pchmr_kernels.weights", "pchmr_training.calibration_file"),
 )
 SKELETON = "smpl24"
