@@ -322,9 +322,14 @@ def test_an_interrupt_keeps_what_was_done(
     """Ctrl-C in the middle of a video leaves one that plays, and results that read."""
     video = write_video(tmp_path / "long.mp4", [frame[40:500, 450:850] for frame in walk] * 60)
     out = tmp_path / "out"
+    # A test run in the background of a shell inherits SIGINT ignored; at a terminal it is not.
+    main = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from pchmr.cli.main import main; main()"
+    )
     process = subprocess.Popen(
         [
-            *(sys.executable, "-c", "from pchmr.cli.main import main; main()", "run", str(video)),
+            *(sys.executable, "-c", main, "run", str(video)),
             *("-o", str(out), "--bundle", str(open_bundle.root), "--topology", "mesh-only"),
             *("--backend", "onnxruntime", "--threads", "1"),
         ],
