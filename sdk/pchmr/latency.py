@@ -15,7 +15,7 @@ INCLUDES = (
     "from the decoded frame to calibrated vertices in memory: detection or tracking, crop, "
     "landmark network, mesh generator, body, placement, lifter, calibration"
 )
-EXCLUDES = "decoding (a thread of its own), drawing, encoding; their ms a frame are given apart"
+EXCLUDES = "decoding (in a thread of its own; it is in frames/s), drawing and encoding"
 
 
 @dataclass
