@@ -80,8 +80,8 @@ class Pipeline(Closing):
         threads: CPU threads of the large networks; all usable CPUs by default.
         max_people: how many people are followed at once.
         camera: intrinsics of the frames; by default f = sqrt(w^2 + h^2), centred.
-        side_by_side: run branches that need nothing of each other in threads of their own; pays
-            where there are more CPUs than one network can use.
+        side_by_side: run branches that need nothing of each other in threads of their own; on
+            two CPUs it gained nothing over giving each network both.
 
         Raises:
             InputError: an unknown topology or number.
