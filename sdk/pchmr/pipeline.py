@@ -18,13 +18,10 @@ from typing import Any
 import numpy as np
 
 from pchmr_engines.bundle import Bundle
-from pchmr_engines.engine import Engine
 from pchmr_engines.errors import InputError
 from pchmr_engines.host import usable_cpus
-from pchmr_kernels.calibration import Calibrator
-from pchmr_kernels.skeletons import get_skeleton
-from pchmr_kernels.weights import SparseWeights
 
+from .assembly import GIVEN, Assembly
 from .bodies import BodyModel, body_from_arrays
 from .camera import Camera
 from .closing import Closing
@@ -33,22 +30,9 @@ from .executor import Executor
 from .people import Person
 from .photos import to_bgr8
 from .placement import ray_rotation
-from .stages.base import Board, KeypointEngine, Row, Stage
-from .stages.blazepose import (
-    LandmarkNetwork,
-    PersonDetector,
-    PersonFinder,
-    PoseLandmarkStage,
-    put_landmarks,
-)
-from .stages.body import BodyStage, PlaceStage, TemplateStage
-from .stages.calibrate import CalibrateStage, ImageTarget
-from .stages.keypoint_generator import KeypointGenerator
-from .stages.lifter import KeypointLifter, MeshLifter
+from .stages.base import Board, Row
+from .stages.blazepose import put_landmarks
 from .tracking import Tracked
-
-GIVEN = frozenset({"keypoints", "world", "crop_rotation", "crop_size"})
-"""On the board before the first stage: landmarks of the mesh stream and how each crop lies."""
 
 SEEN = 0.5
 """Visibility from which a landmark counts for the box and for validity."""
@@ -96,28 +80,21 @@ class Pipeline(Closing):
             if number is not None and number < 1:
                 raise InputError(f"{name} is {number}; expected 1 or more")
         self.bundle, self.topology, self.camera = bundle, topology, camera
-        self._backend, self._max_people = backend, max_people
-        self._threads = threads or usable_cpus()
-        arrays = bundle.body()
-        self.body = body_from_arrays(arrays)
+        self._max_people = max_people
+        self.body = body_from_arrays(bundle.body())
         self._model = BodyModel(self.body)
-        self._pair = bundle.manifest.calibrations[0]
-        self.skeleton = get_skeleton(self._pair.skeleton)
-        if topology != "mesh-only" and not self._pair.settings.get("trained"):
+        assembly = Assembly(
+            bundle, topology, self._model, backend, threads or usable_cpus(), max_people
+        )
+        self.skeleton = assembly.skeleton
+        if topology != "mesh-only" and not assembly.pair.settings.get("trained"):
             warnings.warn(
                 f"the calibration weights of bundle {bundle.manifest.name!r} for "
                 f"{self.skeleton.name} are untrained: pchmr train calibration trains them",
                 stacklevel=2,
             )
-        names = (f"{self._pair.prefix}{part}" for part in ("indices", "values", "offsets"))
-        self._weights = SparseWeights(*(arrays[name] for name in names))
-
-        self._find = PersonFinder(
-            PersonDetector(self._engine("detector"), self._threads),
-            self._landmark_network("landmarks"),
-            max_people,
-        )
-        self._executor = Executor(self._stages(), GIVEN, side_by_side)
+        self._find = assembly.finder()
+        self._executor = Executor(assembly.stages(), GIVEN, side_by_side)
         self._slots: dict[int, int] = {}
         self._epochs = [0] * max_people
         self._frame = 0
@@ -132,62 +109,6 @@ class Pipeline(Closing):
         """A pipeline from a bundle's folder, zip or registered name ("open", "open-plus")."""
         loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(os.fspath(bundle))
         return cls(loaded, topology, **options)
-
-    def _stages(self) -> list[Stage]:
-        """What follows once people are found, in the paper's order."""
-        root = self.skeleton.root
-        body = BodyStage(self._model, self.skeleton.name)
-        if self.topology == "template":
-            template = TemplateStage(len(self.body.parents), self.body.shapedirs.shape[-1])
-            return [
-                template,
-                body,
-                *self._pose_stream(),
-                PlaceStage("pose_landmarks", root),
-                self._calibrate(prealign="torso"),
-            ]
-        mesh_stream: list[Stage] = [
-            KeypointGenerator(self._keypoint_engine("generator")),
-            body,
-            PlaceStage("landmarks", root),
-        ]
-        if self.topology == "mesh-only":
-            return mesh_stream
-        if self.topology == "serial":
-            return [*mesh_stream, MeshLifter(self._keypoint_engine("lifter")), self._calibrate()]
-        return [*mesh_stream, *self._pose_stream(), self._calibrate()]
-
-    def _pose_stream(self) -> list[Stage]:
-        """Image -> target joints: a landmark network of its own where the bundle has one."""
-        own = "pose_landmarks" in self.bundle.stages
-        keypoints, world = ("pose_keypoints", "pose_world") if own else ("keypoints", "world")
-        landmarks = self._landmark_network("pose_landmarks") if own else None
-        first = [PoseLandmarkStage(landmarks)] if landmarks else []
-        lifter = KeypointLifter(self._keypoint_engine("lifter"), keypoints)
-        return [*first, lifter, ImageTarget(self._carry(), keypoints, world)]
-
-    def _calibrate(self, prealign: str = "none") -> CalibrateStage:
-        return CalibrateStage(Calibrator(self.skeleton, self._weights, prealign=prealign))
-
-    def _engine(self, stage: str, threads: int | None = None) -> Engine:
-        return self.bundle.engine(stage, self._backend, threads or self._threads)
-
-    def _landmark_network(self, stage: str) -> LandmarkNetwork:
-        return LandmarkNetwork(self._engine(stage), self._max_people, self._threads)
-
-    def _keypoint_engine(self, stage: str) -> KeypointEngine:
-        """G or L; one thread suits them best."""
-        landmarks = self.bundle.stage(stage).settings["landmarks"]
-        return KeypointEngine(self._engine(stage, 1), landmarks, self._max_people, 1)
-
-    def _carry(self) -> np.ndarray:
-        """(J, 33) how a landmark's residual moves each joint; see `ImageTarget`."""
-        landmarks = get_skeleton("blazepose33")
-        carry = np.zeros((len(self.skeleton.joints), len(landmarks.joints)), np.float32)
-        for joint, row in self._pair.settings["carry"].items():
-            for landmark, weight in row.items():
-                carry[self.skeleton.index(joint), landmarks.index(landmark)] = weight
-        return carry
 
     def __call__(self, image: np.ndarray, t_ns: int | None = None) -> list[Person]:
         """The people in one frame, in the order they were first seen.
