@@ -12,6 +12,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from pchmr_kernels.heatmaps import refine_peaks
+
 from .crops import (
     Box,
     Floats,
@@ -241,26 +243,8 @@ def refine_landmarks(points: Floats, heatmap: NDArray[np.float32]) -> NDArray[np
     A point outside the crop, or whose window peaks below one half, stays.
     points: (N, 2) crop pixels. heatmap: (H, W, N) logits.
     """
-    height, width, count = heatmap.shape
-    cell = LANDMARK_SIZE / width
-    center = np.floor(points / cell).astype(np.int64)
-    window = np.arange(-_REFINE_RADIUS, _REFINE_RADIUS + 1)
-    columns, rows = center[:, :1] + window, center[:, 1:] + window
-    inside_x, inside_y = (columns >= 0) & (columns < width), (rows >= 0) & (rows < height)
-    mass = _sigmoid(
-        heatmap[
-            np.clip(rows, 0, height - 1)[:, :, None],
-            np.clip(columns, 0, width - 1)[:, None, :],
-            np.arange(count)[:, None, None],
-        ]
-    )
-    mass *= inside_y[:, :, None] & inside_x[:, None, :]
-    total = np.maximum(mass.sum((1, 2)), np.float32(1e-12))
-    moved = np.stack([(mass.sum(1) * columns).sum(1), (mass.sum(2) * rows).sum(1)], 1)
-    moved *= (cell / total)[:, None]
-    in_crop = inside_x[:, _REFINE_RADIUS] & inside_y[:, _REFINE_RADIUS]
-    sure = in_crop & (mass.max((1, 2)) >= 0.5)
-    return np.where(sure[:, None], moved, points).astype(np.float32)
+    cell = LANDMARK_SIZE / heatmap.shape[1]
+    return refine_peaks(points.astype(np.float32), heatmap, cell, _REFINE_RADIUS)
 
 
 def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
