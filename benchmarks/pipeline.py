@@ -268,7 +268,7 @@ def memory(video: Path, frames: int, options: argparse.Namespace) -> dict[str, f
     class Watched:
         """The pipeline, with a look at the process's memory before every frame."""
 
-        body = pipeline.body
+        body, bundle = pipeline.body, pipeline.bundle
 
         def __call__(self, *arguments: Any) -> list[Person]:
             seen.append(resident_mb("VmRSS"))

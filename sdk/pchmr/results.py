@@ -13,6 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from pchmr_engines.bundle import Bundle
 from pchmr_engines.errors import InputError
 
 from .closing import Closing
@@ -91,7 +92,9 @@ class ResultWriter(Closing):
     Arrays: vertices (N, V, 3) metres, camera frame; joints, target_joints (N, J, 3);
     joint_confidence (N, J); keypoints_2d (N, 33, 3); rotmats (N, K, 3, 3); betas; bbox; camera
     (fx, fy, cx, cy); frame; t_ns; track_id; score; valid; and once: faces (F, 3), frames (how many
-    were read). Rows of several `groups` are kept apart, under "<group>_vertices" and so on.
+    were read) and, where `bundle` is given, its name (bundle), the hash of its body
+    (body_sha256) and the joints' skeleton. Rows of several `groups` are kept apart, under
+    "<group>_vertices" and so on.
     json_path: the same without vertices and rotmats, as {"frames": [{"frame", "people"}, ...]}.
     An interrupted run leaves what was done so far, complete and readable.
 
@@ -105,9 +108,10 @@ class ResultWriter(Closing):
         faces: np.ndarray,
         json_path: Path | str | None = None,
         groups: Sequence[str] = ("",),
+        bundle: Bundle | None = None,
     ) -> None:
         self.path, self.frames = Path(path), 0
-        self._faces = faces
+        self._once = {"faces": faces, **_about(bundle)}
         with _writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._scratch = tempfile.TemporaryDirectory(prefix=".results-", dir=self.path.parent)
@@ -134,11 +138,24 @@ class ResultWriter(Closing):
             with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
                 for group, columns in self._groups.items():
                     columns.move_to(archive, f"{group}_" if group else "")
-                for name, array in {"faces": self._faces, "frames": np.array(self.frames)}.items():
+                for name, array in {**self._once, "frames": np.array(self.frames)}.items():
                     with archive.open(f"{name}.npy", "w") as entry:
                         np.lib.format.write_array(entry, array, allow_pickle=False)
             part.replace(self.path)
         return self.path
+
+
+def _about(bundle: Bundle | None) -> dict[str, np.ndarray]:
+    """Which body the vertices are of, so that a pose can be fitted to them later."""
+    if bundle is None:
+        return {}
+    manifest = bundle.manifest
+    about = {
+        "bundle": manifest.name,
+        "body_sha256": manifest.body.sha256 if manifest.body else "",
+        "skeleton": manifest.calibrations[0].skeleton if manifest.calibrations else "",
+    }
+    return {name: np.array(text) for name, text in about.items()}
 
 
 @contextmanager

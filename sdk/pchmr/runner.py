@@ -95,7 +95,7 @@ def run_source(
     log = LatencyLog()
     with ExitStack() as stack:
         results = stack.enter_context(
-            ResultWriter(outputs.results, pipeline.body.faces, outputs.json)
+            ResultWriter(outputs.results, pipeline.body.faces, outputs.json, bundle=pipeline.bundle)
         )
         write = stack.enter_context(_overlay_writer(source, outputs.overlay))
         try:

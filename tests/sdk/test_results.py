@@ -9,6 +9,7 @@ import pytest
 from people_made_up import FACES, VERTICES, make_person
 
 from pchmr.results import ResultWriter, person_to_arrays
+from pchmr_engines.bundle import Bundle
 from pchmr_engines.errors import InputError
 
 
@@ -36,6 +37,16 @@ def test_every_field_reads_back_equal(tmp_path: Path) -> None:
     np.testing.assert_array_equal(stored["camera"][0], (500, 510, 320, 240))
     assert list(tmp_path.iterdir()) == [tmp_path / "new"]
     assert list((tmp_path / "new").iterdir()) == [results.path]
+
+
+def test_the_file_tells_whose_body_it_is(open_bundle: Bundle, tmp_path: Path) -> None:
+    with ResultWriter(tmp_path / "run.npz", FACES, bundle=open_bundle) as results:
+        results.add(0, [make_person(0)])
+    stored = read(results.path)
+    assert open_bundle.manifest.body is not None
+    assert str(stored["bundle"]) == "open"
+    assert str(stored["body_sha256"]) == open_bundle.manifest.body.sha256
+    assert str(stored["skeleton"]) == "smpl24"
 
 
 def test_the_frame_is_the_sources_own_where_some_were_dropped(tmp_path: Path) -> None:

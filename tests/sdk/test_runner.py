@@ -26,6 +26,7 @@ class FakePipeline:
     """Finds one made-up person in every frame whose middle is not black."""
 
     body = SimpleNamespace(faces=FACES)
+    bundle = None
 
     def __init__(self) -> None:
         self.frames = self.resets = 0

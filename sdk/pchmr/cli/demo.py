@@ -35,8 +35,10 @@ def demo(
 
     video = fetch("demo_video")
     pipelines = {name: Pipeline.load(bundle, name, max_people=PEOPLE) for name in TOPOLOGIES}
-    faces = pipelines["parallel"].body.faces
-    with ResultWriter(out / "meshes.npz", faces, groups=TOPOLOGIES) as meshes:
+    parallel = pipelines["parallel"]
+    with ResultWriter(
+        out / "meshes.npz", parallel.body.faces, groups=TOPOLOGIES, bundle=parallel.bundle
+    ) as meshes:
         latency = {
             name: _measure(name, pipeline, video, meshes) for name, pipeline in pipelines.items()
         }
