@@ -16,6 +16,7 @@ from .engine import Engine, TensorSpec
 from .errors import BundleError
 from .manifest import (
     FileRef,
+    Graph,
     Manifest,
     Stage,
     manifest_digest,
@@ -76,16 +77,25 @@ class Bundle:
             )
         return self.stages[name]
 
-    def engine(self, name: str, backend: str = "auto", threads: int | None = None) -> Engine:
-        """The engine of a stage, in the stage's precision; its graph is checked by the manifest."""
+    def engine(
+        self,
+        name: str,
+        backend: str = "auto",
+        threads: int | None = None,
+        precision: str | None = None,
+    ) -> Engine:
+        """The engine of a stage's graph, checked by the manifest.
+
+        precision: of the graph; None takes the stage's first. Raises: BundleError, EngineError.
+        """
         stage = self.stage(name)
-        path = path_inside(self.root, stage.file)
+        graph = stage.graph(precision)
+        path = path_inside(self.root, graph.file)
         if path.suffix not in DATA_FORMATS:
-            raise BundleError(f"no backend of this version runs {stage.file}: export it to ONNX")
-        precision = "bf16" if stage.precision == "bf16" else "fp32"
-        engine = engine_from_onnx(path, backend, threads=threads, precision=precision)
-        _check_graph(stage, stage.inputs, engine.inputs)
-        _check_graph(stage, stage.outputs, engine.outputs)
+            raise BundleError(f"no backend of this version runs {graph.file}: export it to ONNX")
+        engine = engine_from_onnx(path, backend, threads=threads, precision=graph.precision)
+        _check_graph(stage, graph, stage.inputs, engine.inputs)
+        _check_graph(stage, graph, stage.outputs, engine.outputs)
         return engine
 
     def body(self) -> dict[str, np.ndarray]:
@@ -149,26 +159,26 @@ def check_files(root: Path, manifest: Manifest) -> None:
 
 def check_formats(manifest: Manifest, trust: bool) -> None:
     """Raises: BundleError for a stage in a format that is unknown, or that needs trust."""
-    for stage in manifest.stages:
-        suffix = Path(stage.file).suffix
+    graphs = ((s.name, graph.file, graph.suffix) for s in manifest.stages for graph in s.graphs)
+    for stage, file, suffix in graphs:
         if suffix in CODE_FORMATS and not trust:
             raise BundleError(
-                f"stage {stage.name!r} is {stage.file}, and {suffix} files can run code: pass "
+                f"stage {stage!r} is {file}, and {suffix} files can run code: pass "
                 "trust=True if you trust the bundle's author"
             )
         if suffix not in DATA_FORMATS | CODE_FORMATS:
             raise BundleError(
-                f"stage {stage.name!r} is {stage.file}; expected one of "
+                f"stage {stage!r} is {file}; expected one of "
                 f"{sorted(DATA_FORMATS | CODE_FORMATS)}: export it to ONNX"
             )
 
 
 def _check_graph(
-    stage: Stage, listed: tuple[TensorSpec, ...], graph: Mapping[str, TensorSpec]
+    stage: Stage, graph: Graph, listed: tuple[TensorSpec, ...], found: Mapping[str, TensorSpec]
 ) -> None:
-    if {spec.name: spec for spec in listed} != graph:
+    if {spec.name: spec for spec in listed} != found:
         raise BundleError(
-            f"stage {stage.name!r}: {stage.file} has {'; '.join(map(str, graph.values()))}; "
+            f"stage {stage.name!r}: {graph.file} has {'; '.join(map(str, found.values()))}; "
             f"{MANIFEST} says {'; '.join(map(str, listed))}: export the bundle again"
         )
 
@@ -214,11 +224,14 @@ def with_hashes(manifest: Manifest, root: Path) -> Manifest:
     def hashed(ref: FileRef) -> FileRef:
         return replace(ref, sha256=sha256_of(root / ref.file))
 
+    def hashed_graph(graph: Graph) -> Graph:
+        digest = sha256_of(root / graph.file)
+        return replace(graph, sha256=digest, external=tuple(map(hashed, graph.external)))
+
     stages = tuple(
         replace(
             stage,
-            sha256=sha256_of(root / stage.file),
-            external=tuple(map(hashed, stage.external)),
+            graphs=tuple(map(hashed_graph, stage.graphs)),
             parity_data=hashed(stage.parity_data) if stage.parity_data else None,
         )
         for stage in manifest.stages

@@ -69,16 +69,22 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     rows: list[tuple[str, ...]] = []
     licences: dict[str, list[str]] = {}
     for stage in manifest.stages:
-        weights = sizes[stage.file] + sum(sizes[ref.file] for ref in stage.external)
-        spent = [gate.value / gate.tolerance for gate in stage.parity.values()]
+        spent = [
+            [gate.value / gate.tolerance for gate in graph.parity.values()]
+            for graph in stage.graphs
+        ]
+        weights = [
+            sizes[graph.file] + sum(sizes[ref.file] for ref in graph.external)
+            for graph in stage.graphs
+        ]
         rows.append(
             (
                 f"{stage.name}\n{stage.role}",
                 "\n".join([*map(str, stage.inputs), *(f"-> {spec}" for spec in stage.outputs)]),
-                stage.precision,
-                f"{max(spent):.1%}" if spent else "",
+                "\n".join(graph.precision for graph in stage.graphs),
+                "\n".join(f"{max(shares):.1%}" if shares else "" for shares in spent),
                 "" if stage.macs is None else f"{stage.macs / 1e6:.1f}",
-                f"{weights / 1e6:.2f}",
+                "\n".join(f"{size / 1e6:.2f}" for size in weights),
             )
         )
         licences.setdefault(stage.provenance.licence, []).append(stage.name)

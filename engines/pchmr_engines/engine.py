@@ -79,7 +79,8 @@ class Context(Protocol):
 class Engine(Protocol):
     """Weights on one device, shareable between contexts and threads.
 
-    backend: the name in the table of backends. precision: "fp32" or "bf16", as it runs.
+    backend: the name in the table of backends. precision: of the graph; "bf16" also of an
+    fp32 graph that runs so.
     """
 
     backend: str

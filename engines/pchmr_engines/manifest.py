@@ -1,4 +1,4 @@
-"""What `bundle.json` says, schema version 1, as frozen dataclasses."""
+"""What `bundle.json` says, schema version 2, as frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -7,16 +7,27 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from .engine import BATCH, TensorSpec
 from .errors import BundleError
 from .strict_json import from_json, parse_json, to_json
 
-SCHEMA = 1
+SCHEMA = 2
 
 Topology = Literal["mesh-only", "serial", "parallel", "template"]
-Role = Literal["detector", "pose2d", "lifter", "pose3d", "mesh-generator", "body", "calibrate"]
+Role = Literal[
+    "detector",
+    "tracker",  # BlazePose landmarks, which follow people from frame to frame
+    "encoder",  # image -> features of a generator that takes a video
+    "mesh-generator",
+    "pose2d",
+    "lifter",
+    "pose3d",
+    "body",
+    "calibrate",
+]
 Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
 
 
@@ -61,30 +72,61 @@ class Provenance:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One network. A graph has its precision inside, except bf16: an fp32 graph run in bf16.
+class Graph:
+    """A stage's network in one precision, which is inside the file (casts, quantise-dequantise).
 
-    external: weight files beside the graph. parity: by output name. parity_data: npz of
-    `inputs/<name>` and the framework's `outputs/<name>`. macs: multiply-adds at batch 1.
-    settings: whatever the stage's code reads (anchors, thresholds, joint names, rates).
+    Two graphs may share a file: bf16 beside fp32 is the fp32 graph that the backend runs in bf16.
+    external: weight files beside the graph. parity: by output name. notes: how it was made.
+    """
+
+    precision: Precision
+    file: str
+    external: tuple[FileRef, ...] = ()
+    parity: Mapping[str, Parity] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    sha256: str = ""
+
+    @property
+    def suffix(self) -> str:
+        """The format: ".onnx", or ".pt2" of a torch.export program."""
+        return PurePosixPath(self.file).suffix
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One network. graphs: the first runs by default; all have these inputs and outputs.
+
+    parity_data: npz of `inputs/<name>` and the framework's `outputs/<name>`. macs: multiply-adds
+    at batch 1. settings: whatever the stage's code reads (anchors, thresholds, joint names, rates).
     """
 
     name: str
     role: Role
-    file: str
+    graphs: tuple[Graph, ...]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     provenance: Provenance
-    precision: Precision = "fp32"
     skeleton: str | None = None
     crop: Crop | None = None
-    parity: Mapping[str, Parity] = field(default_factory=dict)
     parity_data: FileRef | None = None
-    external: tuple[FileRef, ...] = ()
     macs: int | None = None
     params: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
-    sha256: str = ""
+
+    def graph(self, precision: str | None = None, suffix: str | None = None) -> Graph:
+        """The first graph of a precision and format; None takes any.
+
+        Raises: BundleError when the stage has none.
+        """
+        for graph in self.graphs:
+            if precision in (None, graph.precision) and suffix in (None, graph.suffix):
+                return graph
+        wanted = " ".join(filter(None, (precision, suffix)))
+        raise BundleError(
+            f"stage {self.name!r} has no {wanted} graph; it has "
+            f"{', '.join(f'{graph.precision} {graph.suffix}' for graph in self.graphs)}: "
+            "choose one of these, or export the bundle with it"
+        )
 
 
 @dataclass(frozen=True)
@@ -120,8 +162,10 @@ class Manifest:
     def files(self) -> Iterator[FileRef]:
         """Every file that the bundle consists of, apart from `bundle.json`."""
         for stage in self.stages:
-            yield FileRef(stage.file, stage.sha256)
-            yield from stage.external
+            graphs = [
+                (FileRef(graph.file, graph.sha256), *graph.external) for graph in stage.graphs
+            ]
+            yield from dict.fromkeys(ref for refs in graphs for ref in refs)  # they may share some
             if stage.parity_data:
                 yield stage.parity_data
         if self.body:
@@ -190,10 +234,14 @@ def _check_stage(stage: Stage, where: str) -> None:
         free = all(isinstance(d, int) and d > 0 for d in spec.shape[1:])
         first = not spec.shape or spec.shape[0] == BATCH or isinstance(spec.shape[0], int)
         _expect(free and first, f"{where}: {spec} is not 'B' or an integer, then integers")
-    unknown = sorted(stage.parity.keys() - {spec.name for spec in stage.outputs})
-    _expect(not unknown, f"{where}: parity names {unknown}, which are no outputs")
-    if stage.parity:
-        _expect(stage.parity_data, f"{where} has gates, but no parity_data to repeat them from")
+    _expect(stage.graphs, f"{where} has no graphs")
+    kinds = [f"{graph.precision} {graph.suffix}" for graph in stage.graphs]
+    _expect(len(set(kinds)) == len(kinds), f"{where}: two of its graphs {kinds} are alike")
+    for graph in stage.graphs:
+        unknown = sorted(graph.parity.keys() - {spec.name for spec in stage.outputs})
+        _expect(not unknown, f"{where}: parity names {unknown}, which are no outputs")
+        if graph.parity:
+            _expect(stage.parity_data, f"{where} has gates, but no parity_data to repeat them from")
 
 
 def _expect(truth: object, message: str) -> None:

@@ -35,14 +35,14 @@ class Gate:
 def verify_bundle(
     bundle: Bundle, backend: str = "auto", threads: int | None = None
 ) -> tuple[Gate, ...]:
-    """All gates of all stages, run on `backend`.
+    """The gates of every stage's first graph, run on `backend`.
 
     Raises: BundleError when the bundle stores nothing to hold against, or not what the gates need.
     """
     gates = tuple(
         gate
         for stage in bundle.manifest.stages
-        if stage.parity
+        if stage.graph().parity
         for gate in verify_stage(bundle, stage, backend, threads)
     )
     if not gates:
@@ -53,28 +53,33 @@ def verify_bundle(
 
 
 def verify_stage(
-    bundle: Bundle, stage: Stage, backend: str = "auto", threads: int | None = None
+    bundle: Bundle,
+    stage: Stage,
+    backend: str = "auto",
+    threads: int | None = None,
+    precision: str | None = None,
 ) -> tuple[Gate, ...]:
-    """The gates of one stage."""
+    """The gates of one stage's graph; precision None takes its first."""
+    graph = stage.graph(precision)
     data = bundle.parity_data(stage.name)
     needed = {f"inputs/{spec.name}" for spec in stage.inputs}
-    needed |= {f"outputs/{name}" for name in stage.parity}
+    needed |= {f"outputs/{name}" for name in graph.parity}
     if missing := sorted(needed - data.keys()):
         raise BundleError(f"stage {stage.name!r}: its parity file lacks {missing}: export it again")
-    engine = bundle.engine(stage.name, backend, threads)
+    engine = bundle.engine(stage.name, backend, threads, graph.precision)
     found = engine.run({spec.name: data[f"inputs/{spec.name}"] for spec in stage.inputs})
     return tuple(
         Gate(
             stage.name,
             name,
             engine.backend,
-            stage.precision,
+            graph.precision,
             parity.unit,
             parity.value,
             parity.scale * greatest_difference(found[name], data[f"outputs/{name}"]),
             parity.tolerance,
         )
-        for name, parity in stage.parity.items()
+        for name, parity in graph.parity.items()
     )
 
 

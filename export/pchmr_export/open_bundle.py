@@ -26,6 +26,7 @@ from pchmr_engines.manifest import (
     BodyFile,
     Calibration,
     FileRef,
+    Graph,
     Manifest,
     Parity,
     Provenance,
@@ -137,7 +138,8 @@ def build_bundle(target: Path, name: str, landmarks: Mapping[str, Variant]) -> N
         for stage, variant in landmarks.items():
             step(f"landmark network {variant}", 0.02)
             network = build_landmark(variant, heatmaps=True)
-            _add_blazepose(stages, files, stage, "pose2d", network)
+            role: Role = "tracker" if stage == "landmarks" else "pose2d"
+            _add_blazepose(stages, files, stage, role, network)
         _add_network(stages, files, "generator", "mesh-generator", GENERATOR_GATES)
         _add_network(stages, files, "lifter", "lifter", LIFTER_GATES)
         body = build_open_body(makehuman, lambda done: step("body", 0.04 + 0.9 * done))
@@ -173,7 +175,7 @@ def untrained_weights(body: Mapping[str, np.ndarray]) -> SparseWeights:
 
 
 def with_measured_parity(manifest: Manifest, files: Mapping[str, bytes | Path]) -> Manifest:
-    """The manifest with each gate's value as measured on this machine."""
+    """The manifest with the gates of each stage's first graph as measured on this machine."""
     with tempfile.TemporaryDirectory() as scratch:
         bundle = write_bundle(Path(scratch) / "bundle", manifest, files)
         backend = "onnxruntime" if importlib.util.find_spec("onnxruntime") else "openvino"
@@ -185,19 +187,16 @@ def with_measured_parity(manifest: Manifest, files: Mapping[str, bytes | Path]) 
                 f"original on {backend}; allowed are {gate.tolerance:.3g}: report this, with the "
                 "output of  pchmr doctor --json"
             )
-    return replace(
-        manifest,
-        stages=tuple(
-            replace(
-                stage,
-                parity={
-                    output: replace(parity, value=gates[stage.name, output].value)
-                    for output, parity in stage.parity.items()
-                },
-            )
-            for stage in manifest.stages
-        ),
-    )
+
+    def measured(stage: Stage) -> Stage:
+        first, *others = stage.graphs
+        parity = {
+            output: replace(gate, value=gates[stage.name, output].value)
+            for output, gate in first.parity.items()
+        }
+        return replace(stage, graphs=(replace(first, parity=parity), *others))
+
+    return replace(manifest, stages=tuple(map(measured, manifest.stages)))
 
 
 def _add_blazepose(
@@ -217,13 +216,12 @@ def _add_blazepose(
         Stage(
             name=name,
             role=role,
-            file=f"stages/{name}.fp32.onnx",
+            graphs=(Graph("fp32", f"stages/{name}.fp32.onnx", parity=parity),),
             inputs=network.inputs,
             outputs=network.outputs,
             provenance=network.provenance,
             skeleton=None if role == "detector" else "blazepose33",
             crop=network.crop,
-            parity=parity,
         ),
         network.model.SerializeToString(),
         network.parity,
@@ -251,12 +249,11 @@ def _add_network(
         Stage(
             name=name,
             role=role,
-            file=f"stages/{name}.fp32.onnx",
+            graphs=(Graph("fp32", f"stages/{name}.fp32.onnx", parity=parity),),
             inputs=tuple(tensor_spec(value) for value in model.graph.input),
             outputs=tuple(tensor_spec(value) for value in model.graph.output),
             provenance=Provenance(f"training/open_default, body {metadata['body'][:12]}", LICENCE),
             skeleton=SKELETON,
-            parity=parity,
             settings={"landmarks": metadata["keypoints"].split()},
         ),
         content,
@@ -277,7 +274,7 @@ def _add(
         macs, params = count_macs(scratch.name)
     parity_file = f"parity/{stage.name}.npz"
     stages.append(replace(stage, macs=macs, params=params, parity_data=FileRef(parity_file)))
-    files[stage.file] = graph
+    files[stage.graph().file] = graph
     files[parity_file] = npz_bytes(examples)
 
 

@@ -15,6 +15,7 @@ from pchmr_engines.manifest import (
     Calibration,
     Crop,
     FileRef,
+    Graph,
     Manifest,
     Parity,
     Provenance,
@@ -42,16 +43,16 @@ def parts(graph: Path) -> tuple[Manifest, dict[str, bytes | Path]]:
     feed = make_feed(2)
     parity = {f"inputs/{name}": array for name, array in feed.items()}
     parity |= {f"outputs/{name}": array for name, array in expected_outputs(feed).items()}
+    gates = {"y": Parity("px", 1, 1e-6, 1e-4), "z": Parity("mm", 1000, 1e-3, 0.1)}
     stage = Stage(
         name="tiny",
         role="mesh-generator",
-        file="stages/tiny.fp32.onnx",
+        graphs=(Graph("fp32", "stages/tiny.fp32.onnx", parity=gates, notes=("seeded",)),),
         inputs=(TensorSpec("x", ("B", 3, 6, 6), "float32"), TensorSpec("k", ("B", 4), "float32")),
         outputs=(TensorSpec("y", ("B", 2, 6, 6), "float32"), TensorSpec("z", ("B", 4), "float32")),
         provenance=Provenance("seeded", "CC0", exporter={"onnx": onnx.__version__}),
         skeleton="smpl24",
         crop=Crop((6, 6), "rgb", "square"),
-        parity={"y": Parity("px", 1, 1e-6, 1e-4), "z": Parity("mm", 1000, 1e-3, 0.1)},
         parity_data=FileRef("parity/tiny.npz"),
         macs=1948,
         params=64,
@@ -65,7 +66,7 @@ def parts(graph: Path) -> tuple[Manifest, dict[str, bytes | Path]]:
         calibrations=(Calibration("smpl24", "smpl24/"),),
     )
     body = npz_bytes({"faces": np.zeros((4, 3), np.int32)})
-    files = {stage.file: graph, "parity/tiny.npz": npz_bytes(parity), "body.npz": body}
+    files = {"stages/tiny.fp32.onnx": graph, "parity/tiny.npz": npz_bytes(parity), "body.npz": body}
     return manifest, files
 
 

@@ -17,7 +17,7 @@ from tiny_graphs import expected_outputs, make_feed, write_graph
 
 from pchmr_engines import Bundle, bundle, store, write_bundle
 from pchmr_engines.errors import BundleError
-from pchmr_engines.manifest import FileRef, Stage
+from pchmr_engines.manifest import FileRef, Graph, Stage
 from pchmr_engines.store import npz_bytes
 
 
@@ -31,18 +31,42 @@ def with_stage(parts, **changes):
     return replace(manifest, stages=(replace(manifest.stages[0], **changes),)), dict(files)
 
 
+def with_graph(parts, **changes):
+    """The manifest and files of `parts` with the only graph changed."""
+    return with_stage(parts, graphs=(replace(parts[0].stages[0].graph(), **changes),))
+
+
 def test_what_was_written_is_read(bundle_folder, parts):
     loaded = Bundle.load(bundle_folder)
     stage = loaded.stages["tiny"]
     written = parts[0].stages[0]
     assert stage.settings == {"threshold": 0.5, "names": ["a", "b"]}
-    assert replace(stage, settings=written.settings, sha256="", parity_data=None) == replace(
+    graphs = (replace(stage.graph(), sha256=""),)
+    assert replace(stage, graphs=graphs, settings=written.settings, parity_data=None) == replace(
         written, parity_data=None
     )
     assert loaded.manifest.topologies == ("serial", "parallel")
     assert loaded.body()["faces"].shape == (4, 3)
     assert loaded.parity_data("tiny").keys() >= {"inputs/x", "outputs/z"}
     assert stat.S_IMODE(bundle_folder.stat().st_mode) == 0o755
+
+
+def test_a_stage_has_a_graph_a_precision(parts, tmp_path):
+    manifest, files = parts
+    plain = manifest.stages[0].graph()
+    lower = write_graph(tmp_path / "lower.onnx", bias=1.0)
+    graphs = (plain, replace(plain, precision="bf16"), Graph("int8", "stages/tiny.int8.onnx"))
+    manifest, _ = with_stage(parts, graphs=graphs)
+    files = {**files, "stages/tiny.int8.onnx": lower}
+    loaded = Bundle.load(write_bundle(tmp_path / "b", manifest, files).root)
+    assert loaded.stage("tiny").graph("bf16").sha256 == loaded.stage("tiny").graph().sha256
+    assert len([ref for ref in loaded.manifest.files() if ref.file == plain.file]) == 1
+    feed = make_feed(2)
+    exact, shifted = (loaded.engine("tiny", "onnxruntime", 1, p) for p in (None, "int8"))
+    assert (exact.precision, shifted.precision) == ("fp32", "int8")
+    np.testing.assert_allclose(shifted.run(feed)["y"], exact.run(feed)["y"] + 1, atol=1e-5)
+    with pytest.raises(BundleError, match=r"'tiny' has no fp8 graph; it has fp32 .onnx, bf16 .on"):
+        loaded.engine("tiny", precision="fp8")
 
 
 @pytest.mark.parametrize("pack", [lambda folder: folder, zipped])
@@ -107,7 +131,7 @@ def test_a_file_behind_a_link_that_leaves_is_refused(bundle_folder, tmp_path):
     "path", ["../tiny.onnx", "/tmp/tiny.onnx", "stages/../../tiny.onnx", "a\\b.onnx", "C:/x", ""]
 )
 def test_a_path_that_leaves_is_refused(path, parts, tmp_path):
-    manifest, files = with_stage(parts, file=path)
+    manifest, files = with_graph(parts, file=path)
     files[path] = files.pop("stages/tiny.fp32.onnx")
     with pytest.raises(BundleError, match="is not a path below"):
         write_bundle(tmp_path / "bundle", manifest, files)
@@ -169,7 +193,7 @@ def test_an_unknown_stage_and_a_missing_body_are_named(parts, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".pt2", ".pt", ".ts"])
 def test_a_format_that_can_run_code_needs_trust(suffix, parts, tmp_path):
-    manifest, files = with_stage(parts, file=f"stages/tiny{suffix}")
+    manifest, files = with_graph(parts, file=f"stages/tiny{suffix}")
     files[f"stages/tiny{suffix}"] = files.pop("stages/tiny.fp32.onnx")
     write_bundle(tmp_path / "b", manifest, files)
     with pytest.raises(BundleError, match="files can run code: pass trust=True if you trust the b"):
@@ -180,7 +204,7 @@ def test_a_format_that_can_run_code_needs_trust(suffix, parts, tmp_path):
 
 
 def test_an_unknown_format_is_refused(parts, tmp_path):
-    manifest, files = with_stage(parts, file="stages/tiny.pkl")
+    manifest, files = with_graph(parts, file="stages/tiny.pkl")
     files["stages/tiny.pkl"] = files.pop("stages/tiny.fp32.onnx")
     with pytest.raises(BundleError, match=r"is stages/tiny.pkl; expected one of \['.onnx', "):
         write_bundle(tmp_path / "b", manifest, files)
@@ -196,7 +220,7 @@ def test_a_pickled_body_is_refused(parts, tmp_path):
 
 
 def test_external_weights_are_hashed(parts, tmp_path):
-    manifest, files = with_stage(parts, external=(FileRef("stages/tiny.data"),))
+    manifest, files = with_graph(parts, external=(FileRef("stages/tiny.data"),))
     files["stages/tiny.data"] = b"weights"
     written = write_bundle(tmp_path / "b", manifest, files)
     (written.root / "stages/tiny.data").write_bytes(b"Weights")

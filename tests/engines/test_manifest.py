@@ -21,12 +21,16 @@ def stage(value):
     return value["stages"][0]
 
 
+def graph(value):
+    return stage(value)["graphs"][0]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda v: v.update(schema=2), "has schema 2; this version reads 1: update pchmr, or"),
-        (lambda v: v.update(schema=True), "has schema True; this version reads 1"),
-        (lambda v: v.pop("schema"), "has schema None; this version reads 1"),
+        (lambda v: v.update(schema=1), "has schema 1; this version reads 2: update pchmr, or"),
+        (lambda v: v.update(schema=True), "has schema True; this version reads 2"),
+        (lambda v: v.pop("schema"), "has schema None; this version reads 2"),
         (lambda v: v.pop("stages"), r"b.json: \['stages'\] is missing: export the bundle again"),
         (lambda v: v.update(more=1), r"b.json: \['more'\] is unknown; expected \['body', 'calib"),
         (lambda v: v.update(name=None), r"b.json.name is null; expected str"),
@@ -41,10 +45,13 @@ def stage(value):
         (lambda v: stage(v).update(macs=1.5), r"macs is 1.5; expected int"),
         (lambda v: stage(v).update(macs=True), r"macs is true; expected int"),
         (lambda v: stage(v).update(settings=[]), r"settings is \[\]; expected an object"),
-        (lambda v: stage(v).update(sha256="00"), "sha256 of stages/tiny.fp32.onnx is '00'; expec"),
+        (lambda v: graph(v).update(sha256="00"), "sha256 of stages/tiny.fp32.onnx is '00'; expec"),
         (lambda v: stage(v).update(inputs=[]), "'tiny' has no inputs or no outputs"),
         (lambda v: stage(v).update(parity_data=None), "has gates, but no parity_data"),
-        (lambda v: stage(v)["parity"].update(q=stage(v)["parity"]["y"]), r"names \['q'\], which"),
+        (lambda v: graph(v)["parity"].update(q=graph(v)["parity"]["y"]), r"names \['q'\], which"),
+        (lambda v: stage(v).update(graphs=[]), "'tiny' has no graphs"),
+        (lambda v: stage(v)["graphs"].append(graph(v)), "two of its graphs .* are alike"),
+        (lambda v: graph(v).update(precision="fp12"), r'precision is "fp12"; expected one of'),
         (lambda v: stage(v)["crop"].update(size=[1]), r"crop.size is \[1\]; expected a list of 2"),
         (lambda v: stage(v)["crop"].update(size=[1, "w"]), r'crop.size\[1\] is "w"; expected int'),
         (lambda v: stage(v)["crop"].update(colour="cmyk"), r"colour is \"cmyk\"; expected one of"),

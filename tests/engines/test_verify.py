@@ -72,7 +72,8 @@ def test_parity_data_without_what_the_gates_need_is_named(bundle_folder, parts, 
 
 def test_a_bundle_without_gates_cannot_be_verified(parts, tmp_path):
     manifest, files = parts
-    stage = replace(manifest.stages[0], parity={}, parity_data=None)
+    stage = manifest.stages[0]
+    stage = replace(stage, graphs=(replace(stage.graph(), parity={}),), parity_data=None)
     files = {name: content for name, content in files.items() if name != "parity/tiny.npz"}
     written = write_bundle(tmp_path / "b", replace(manifest, stages=(stage,)), files)
     with pytest.raises(BundleError, match="'test' stores no outputs to verify against"):

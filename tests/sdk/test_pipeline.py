@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pchmr import Camera, Person, Pipeline
 from pchmr.stages.base import Board
 from pchmr_engines.bundle import Bundle, write_bundle
+from pchmr_engines.manifest import Graph
 
 TOPOLOGIES = ("serial", "parallel", "template", "mesh-only")
 CALIBRATED = TOPOLOGIES[:-1]
@@ -219,12 +220,12 @@ def test_a_pose_stream_with_a_network_of_its_own(
     twin = replace(
         open_bundle.stage("landmarks"),
         name="pose_landmarks",
-        file="stages/twin.onnx",
-        parity={},
+        role="pose2d",
+        graphs=(Graph("fp32", "stages/twin.onnx"),),
         parity_data=None,
     )
     files = {ref.file: open_bundle.root / ref.file for ref in manifest.files()}
-    files[twin.file] = open_bundle.root / open_bundle.stage("landmarks").file
+    files["stages/twin.onnx"] = open_bundle.root / open_bundle.stage("landmarks").graph().file
     bundle = write_bundle(
         tmp_path / "plus", replace(manifest, stages=(*manifest.stages, twin)), files
     )

@@ -51,7 +51,8 @@ def engine_from_onnx(
 
     backend: a name in BACKENDS, or "auto": the fastest one installed, measured once and remembered.
     threads: CPU threads of its contexts; None takes all CPUs this process may use.
-    precision: "fp32", or "bf16" where backend and CPU have it. cache: keep compiled models on disk.
+    precision: of the graph, or "bf16" to run an fp32 graph so where backend and CPU can.
+    cache: keep compiled models on disk.
     Raises: EngineError, MissingDependency; never runs on another backend instead.
     """
     if not Path(path).is_file():

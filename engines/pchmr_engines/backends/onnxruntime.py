@@ -39,7 +39,7 @@ class OnnxRuntimeEngine(CpuEngine):
         self, path: Path, threads: int | None = None, precision: str = "fp32", cache: bool = True
     ) -> None:
         super().__init__(precision, threads)
-        if precision != "fp32":
+        if precision == "bf16":
             raise EngineError(
                 f"onnxruntime cannot lower a graph to {precision}: "
                 "use precision='fp32', or backend='openvino' on a CPU that has bf16"

@@ -11,7 +11,7 @@ from ..errors import EngineError, MissingDependency
 from ..host import cache_folder
 from .cpu import CpuContext, CpuEngine, caps_from_specs, spec_from_graph
 
-PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+PRECISIONS = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "f32"}  # hints
 
 
 @cache
