@@ -1,0 +1,1 @@
+"""Live input: capture, inference, display and recording, each in a thread of its own."""
