@@ -66,7 +66,7 @@ class StreamingVideoPose3D(nn.Module):
         person's first `look_ahead` frames stand for no frame.
         """
         state = VideoPose3DState(state.frames.clone(), tuple(ring.clone() for ring in state.rings))
-        rows = torch.arange(len(keypoints), device=keypoints.device)
+        rows = torch.arange(keypoints.shape[0], device=keypoints.device)
         return self.step_(keypoints, state, rows)["pose"], state
 
     def step_(self, keypoints: Tensor, state: VideoPose3DState, rows: Tensor) -> dict[str, Tensor]:
