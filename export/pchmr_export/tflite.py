@@ -112,8 +112,9 @@ class _Converter:
         (index,) = self.graph.inputs
         dims: list[str | int | None] = ["batch", *self.shape(index)[1:]]
         self.inputs.append(helper.make_tensor_value_info("image", TensorProto.UINT8, dims))
-        value = self.emit("Transpose", ["image"], "image/channels_first", perm=_CHANNELS_FIRST)
-        value = self.emit("Cast", [value], "image/float", to=TensorProto.FLOAT)
+        # TensorRT reads uint8 in no other way than by a cast.
+        value = self.emit("Cast", ["image"], "image/float", to=TensorProto.FLOAT)
+        value = self.emit("Transpose", [value], "image/channels_first", perm=_CHANNELS_FIRST)
         value = self.emit("Mul", [value, self.constant("image/scale", scale)], "image/scaled")
         if offset:
             shift = self.constant("image/offset", offset)
