@@ -262,6 +262,32 @@ def torso_rotation(source: Array, target: Array, torso: Sequence[int], weights: 
     return R
 
 
+def joint_tables(U: Array, lbs_weights: Array, basis: Array) -> Float64:
+    """C (N, J, K, 4) with C_nmk = sum_v U_mv w_vk [basis_nv; 1 where n is 0, else 0].
+
+    What `pose_joints` needs of a body: mesh-to-pose contracted with skinning ahead of time.
+
+    U: (J, V), joints from the posed mesh; lbs_weights: (V, K) w. basis: (N, V, 3), the template,
+    then the shape and pose blend shapes.
+    """
+    basis = np.asarray(basis, np.float64)
+    homogeneous = np.zeros((*basis.shape[:2], 4))
+    homogeneous[..., :3] = basis
+    homogeneous[0, :, 3] = 1
+    U, w = np.asarray(U, np.float64), np.asarray(lbs_weights, np.float64)
+    return np.stack([np.einsum("mv,vk,vh->mkh", U, w, one, optimize=True) for one in homogeneous])
+
+
+def pose_joints(tables: Array, coefficients: Array, transforms: Array) -> Float64:
+    """J_m = sum_k G_k sum_n c_n C_nmk: joints U M of the skinned mesh M, never made: (B, J, 3).
+
+    tables: (N, J, K, 4), see `joint_tables`; coefficients: (B, N) c of the basis, the first 1;
+    transforms: (B, K, 3, 4) G, of the skinning.
+    """
+    contracted = np.einsum("bn,nmkh->bmkh", np.asarray(coefficients, np.float64), tables)
+    return np.einsum("bkrh,bmkh->bmr", np.asarray(transforms, np.float64), contracted)
+
+
 def _unit(v: Float64) -> Float64:
     return v / np.linalg.norm(v)
 
