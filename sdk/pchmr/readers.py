@@ -36,12 +36,18 @@ class Frame:
 
     index: 0, 1, ... as delivered by the input; t_ns: its time since the first, nanoseconds;
     image: (H, W, 3) uint8, BGR, upright; path: its file, for photos and folders.
+    captured_ns, received_ns: `time.perf_counter_ns` when the camera's driver handed it over or its
+    packet was read, and when it was decoded. cut: it does not follow the frame before, as after a
+    lost connection.
     """
 
     index: int
     t_ns: int
     image: Image
     path: Path | None = None
+    captured_ns: int = 0
+    received_ns: int = 0
+    cut: bool = False
 
 
 class Reader:
@@ -54,6 +60,8 @@ class Reader:
     count: int | None = None
     skipped = 0
     incomplete = ""
+    trouble = ""
+    """What it waits for now, as a lost camera; empty while frames come."""
 
     def __init__(self) -> None:
         self._notes: Counter[str] = Counter()
@@ -65,6 +73,9 @@ class Reader:
 
     def __iter__(self) -> Iterator[Frame]:
         raise NotImplementedError
+
+    def stop(self) -> None:
+        """Ask the iteration to end soon; may be called from any thread."""
 
     def close(self) -> None:
         """Release the file or device."""
@@ -107,16 +118,21 @@ class VideoReader(Reader):
     """The video of a file or URL, upright, in BGR; damage costs frames and is noted.
 
     location: a path or URL; threads: of the decoder (two cost 10% more CPU time a frame than one,
-    and decoding has a thread of its own already).
+    and decoding has a thread of its own already); format: FFmpeg's name of it, where it must be
+    said.
     """
 
-    def __init__(self, location: str, kind: str, threads: int = 1) -> None:
+    def __init__(
+        self, location: str, kind: str, threads: int = 1, format: str | None = None
+    ) -> None:
         super().__init__()
         self.kind, self._location = kind, location
         network = kind == "stream"
-        options = {"rtsp_transport": "tcp"} if location.startswith("rtsp") else {}
+        rtsp = {"rtsp_transport": "tcp", "fflags": "nobuffer", "flags": "low_delay"}
+        options = rtsp if location.startswith("rtsp") else {}
+        timeout = 10.0 if network else None
         try:
-            self._container = av.open(location, options=options, timeout=10.0 if network else None)
+            self._container = av.open(location, format=format, options=options, timeout=timeout)
         except (av.error.FFmpegError, OSError) as error:
             raise InputError(_why_unreadable(location, error)) from error
         try:
@@ -161,13 +177,13 @@ class VideoReader(Reader):
 
     def _decode(self) -> Iterator[Frame]:
         index, t_ns, start_s = 0, 0, None
-        for picture in self._pictures():
+        for picture, captured_ns in self._pictures():
             if picture.time is not None:
                 start_s = picture.time if start_s is None else start_s
                 t_ns = max(t_ns, round((picture.time - start_s) * 1e9))
             elif index:
                 t_ns += round(1e9 / self.fps)
-            yield Frame(index, t_ns, self._to_bgr(picture))
+            yield Frame(index, t_ns, self._to_bgr(picture), captured_ns=captured_ns)
             index += 1
         seconds = t_ns / 1e9 + 1 / self.fps
         # An edit list leaves out frames that are counted, a last frame may stand for seconds.
@@ -180,8 +196,8 @@ class VideoReader(Reader):
                 "the file is cut short or damaged"
             )
 
-    def _pictures(self) -> Iterator[VideoFrame]:
-        """Every frame that decodes: a damaged packet is counted and passed over."""
+    def _pictures(self) -> Iterator[tuple[VideoFrame, int]]:
+        """Every frame that decodes, and when its packet was there; a damaged one is passed over."""
         packets = self._container.demux(self._stream)
         while True:
             try:
@@ -189,6 +205,7 @@ class VideoReader(Reader):
             except (av.error.FFmpegError, OSError) as error:
                 self.incomplete = f"could not be read further ({error.strerror or error})"
                 return
+            captured_ns = time.perf_counter_ns()
             if packet is None:
                 return
             try:
@@ -200,7 +217,7 @@ class VideoReader(Reader):
             for picture in pictures:
                 if picture.is_corrupt:
                     self._notes["frame decoded with errors"] += 1
-                yield picture
+                yield picture, captured_ns
 
     def _to_bgr(self, picture: VideoFrame) -> Image:
         # Unscaled 8-bit 4:2:0 takes swscale's fast path with POINT and one thread.
@@ -216,32 +233,35 @@ class VideoReader(Reader):
 
 
 class CameraReader(Reader):
-    """A camera by index; frames carry the time at which they were received."""
+    """A camera by index or device path; frames carry the time at which they were received."""
 
     kind, live = "camera", True
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, device: int | str) -> None:
         super().__init__()
-        self._capture = cv2.VideoCapture(index)
+        self._capture = cv2.VideoCapture(device)
         opened, image = self._capture.read()
         if not opened:
             self._capture.release()
             here = ", ".join(sorted(glob.glob("/dev/video*"))) or "none"
             raise InputError(
-                f"camera {index} gives no picture; expected a connected camera that no other "
+                f"camera {device} gives no picture; expected a connected camera that no other "
                 f"program holds (devices here: {here}): plug it in, or name another index"
             )
         self.fps = self._capture.get(cv2.CAP_PROP_FPS) or DEFAULT_FPS
         self.size = (image.shape[1], image.shape[0])
 
     def __iter__(self) -> Iterator[Frame]:
-        start = time.monotonic_ns()
+        start = time.perf_counter_ns()
         for index in itertools.count():
-            opened, image = self._capture.read()
-            if not opened:
+            grabbed = self._capture.grab()
+            captured_ns = time.perf_counter_ns()
+            decoded, image = self._capture.retrieve() if grabbed else (False, None)
+            if not decoded:
                 self._notes[f"camera stopped after {index} frames"] += 1
                 return
-            yield Frame(index, time.monotonic_ns() - start, np.asarray(image, np.uint8))
+            picture = np.asarray(image, np.uint8)
+            yield Frame(index, captured_ns - start, picture, captured_ns=captured_ns)
 
     def close(self) -> None:
         self._capture.release()

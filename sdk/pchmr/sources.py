@@ -2,14 +2,18 @@
 
 import os
 import re
+import stat
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from pchmr_engines.errors import InputError
 
 from .closing import Closing
+from .gstreamer import GStreamerReader
 from .photos import is_photo
 from .readers import (
     DEFAULT_FPS,
@@ -29,8 +33,11 @@ class Source(Closing, Iterator[Frame]):
     size: (width, height) of the first frame; count: frames expected, None if unknown.
     """
 
-    def __init__(self, reader: Reader, latest: bool = False, ahead: int = 3) -> None:
-        """latest: when `ahead` frames wait, drop the oldest (for live input) and not the pace."""
+    def __init__(
+        self, reader: Reader, latest: bool = False, ahead: int = 3, start: bool = True
+    ) -> None:
+        """latest: when `ahead` frames wait, drop the oldest (for live input) and not the pace.
+        start: read at once, and not only when the first frame is asked for."""
         self.kind, self.fps, self.size, self.count = (
             reader.kind,
             reader.fps,
@@ -45,7 +52,8 @@ class Source(Closing, Iterator[Frame]):
         self._ended = self._closed = False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._decode, name="pchmr-decode", daemon=True)
-        self._thread.start()
+        if start:
+            self._thread.start()
 
     @property
     def warnings(self) -> list[str]:
@@ -63,8 +71,15 @@ class Source(Closing, Iterator[Frame]):
         """Photos of the folder, or packets of the video, that could not be decoded so far."""
         return self._reader.skipped
 
+    @property
+    def trouble(self) -> str:
+        """What the input waits for now, as a lost camera; empty while frames come."""
+        return self._reader.trouble
+
     def __next__(self) -> Frame:
         with self._change:
+            if not (self._thread.ident or self._closed):
+                self._thread.start()
             while not (self._waiting or self._ended or self._closed):
                 self._change.wait(1.0)  # a wait without limit cannot be interrupted on Windows
             if self._waiting and not self._closed:
@@ -81,7 +96,11 @@ class Source(Closing, Iterator[Frame]):
             self._closed = True
             self._waiting.clear()
             self._change.notify_all()
-        self._thread.join(2.0)  # a stalled stream lets go at its own timeout
+        self._reader.stop()
+        if self._thread.ident:
+            self._thread.join(2.0)  # a stalled stream lets go at its own timeout
+        else:
+            self._reader.close()
 
     def _decode(self) -> None:
         try:
@@ -97,6 +116,8 @@ class Source(Closing, Iterator[Frame]):
                 self._change.notify_all()
 
     def _put(self, frame: Frame) -> bool:
+        now = time.perf_counter_ns()
+        frame = replace(frame, captured_ns=frame.captured_ns or now, received_ns=now)
         with self._change:
             while len(self._waiting) >= self._ahead and not (self.latest or self._closed):
                 self._change.wait()
@@ -118,26 +139,33 @@ def open_source(
 ) -> Source:
     """Open a photo, a video, a folder of photos, a stream URL or a camera.
 
-    spec: path, URL (rtsp://, http://, ...), camera index or /dev/video device; what a file is,
-        is read from its content.
+    spec: path, URL (rtsp://, http://, ...), camera index, device path or GStreamer pipeline
+        ("v4l2src ! videoconvert"); what a file is, is read from its content.
     fps: of a folder's photos; other kinds know their own.
     latest: drop the oldest waiting frame when the consumer is late; default: for live input only.
     ahead: frames decoded ahead at most; threads: of the video decoder.
     Raises:
         InputError: nothing can be read there; the message says what came and what to do.
     """
-    reader = _open_reader(spec, fps, threads)
+    reader = open_reader(spec, fps, threads)
     return Source(reader, reader.live if latest is None else latest, ahead)
 
 
-def _open_reader(spec: str | int | os.PathLike[str], fps: float, threads: int) -> Reader:
+def open_reader(
+    spec: str | int | os.PathLike[str], fps: float = DEFAULT_FPS, threads: int = 1
+) -> Reader:
+    """The reader of one input, opened, without a thread. Arguments and errors of `open_source`."""
     text = os.fspath(spec) if not isinstance(spec, int) else str(spec)
     camera = re.fullmatch(r"(?:/dev/video)?(\d+)", text)
     if camera and not Path(text).is_file():
         return CameraReader(int(camera[1]))
     if re.match(r"[a-z][a-z0-9+.-]+://", text, re.IGNORECASE):
         return VideoReader(text, "stream", threads)
+    if " ! " in text:
+        return GStreamerReader(text, threads)
     path = Path(text).expanduser()
+    if path.exists() and stat.S_ISCHR(path.stat().st_mode):
+        return CameraReader(text)
     if path.is_dir():
         return _open_folder(path, fps)
     if not path.exists():

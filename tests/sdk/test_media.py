@@ -291,12 +291,18 @@ def test_missing_inputs(tmp_path: Path) -> None:
 
 def test_camera(monkeypatch) -> None:
     class Capture:
-        def __init__(self, index: int) -> None:
+        def __init__(self, device: int | str) -> None:
             self.left = 4
 
-        def read(self):
+        def grab(self) -> bool:
             self.left -= 1
-            return self.left >= 0, quadrants()
+            return self.left >= 0
+
+        def retrieve(self):
+            return True, quadrants()
+
+        def read(self):
+            return self.grab(), quadrants()
 
         def get(self, prop: int) -> float:
             return 15.0
@@ -305,12 +311,13 @@ def test_camera(monkeypatch) -> None:
             self.left = 0
 
     monkeypatch.setattr(cv2, "VideoCapture", Capture)
-    for spec in (0, "0", "/dev/video0"):
+    for spec in (0, "0", "/dev/video0", "/dev/null"):
         with open_source(spec, latest=False) as source:
             frames = list(source)
         assert (source.kind, source.live, source.fps, source.size) == ("camera", True, 15.0, SIZE)
         assert [frame.index for frame in frames] == [0, 1, 2]
         assert frames[0].t_ns <= frames[1].t_ns <= frames[2].t_ns
+        assert all(0 < frame.captured_ns <= frame.received_ns for frame in frames)
         assert source.warnings == ["camera stopped after 3 frames"]
 
 
