@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from time import perf_counter_ns
 from typing import Any
 
@@ -39,7 +40,8 @@ SEEN = 0.5
 
 
 class Pipeline(Closing):
-    """Finds people in frames and gives each a mesh. Not thread-safe: one pipeline a thread.
+    """Finds people in frames and gives each a mesh. Not thread-safe, but for `submit`: call it
+    from one thread, or submit to it from any. Pipelines share nothing that changes.
 
         pipe = Pipeline.load("open", topology="parallel")
         people = pipe(frame)
@@ -98,6 +100,7 @@ class Pipeline(Closing):
         self._slots: dict[int, int] = {}
         self._epochs = [0] * max_people
         self._frame = 0
+        self._worker = ThreadPoolExecutor(1, "pchmr-pipeline")  # no thread before `submit`
 
     @classmethod
     def load(
@@ -135,6 +138,13 @@ class Pipeline(Closing):
         people = self._people(board, tracks, latency_ms)
         latency_ms["total"] = (perf_counter_ns() - begin) / 1e6
         return people
+
+    def submit(self, image: np.ndarray, t_ns: int | None = None) -> Future[list[Person]]:
+        """As a call, in the pipeline's own thread, in the order of submission.
+
+        The image must stay as it is until the future is done, which holds the people or the error.
+        """
+        return self._worker.submit(self, image, t_ns)
 
     def _board(
         self, image: np.ndarray, camera: Camera, t_ns: int, tracks: Sequence[Tracked]
@@ -215,7 +225,8 @@ class Pipeline(Closing):
         self._find.reset()
 
     def close(self) -> None:
-        """Stop worker threads."""
+        """Stop worker threads, once what was submitted is done."""
+        self._worker.shutdown()
         self._executor.close()
 
 
