@@ -1,120 +1,246 @@
-"""The stages of a bundle for a topology, in the paper's order (Luan et al. 2021, Figure 2).
+"""The stages of a bundle for a topology, by role, in the order of the paper's Figure 2.
 
-detector -> landmarks | generator -> body -> place -> [lifter -> target -> calibrate]
+    detector -> tracker | encoder -> mesh generator -> body | pose2d -> lifter | calibrate
+                                                            |      pose3d      |
+
+Networks over the tracker's keypoints (the open default's) and networks over upright crops (the
+official ones) may stand beside each other, as long as their joints meet.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from pchmr_engines.bundle import Bundle
-from pchmr_engines.engine import Engine
-from pchmr_engines.manifest import Calibration
+from pchmr_engines import manifest
+from pchmr_engines.errors import BundleError, InputError
 from pchmr_kernels.calibration import Calibrator
 from pchmr_kernels.skeletons import Skeleton, get_skeleton
 from pchmr_kernels.weights import SparseWeights
 
 from .bodies import BodyModel
-from .stages.base import KeypointEngine, Stage
-from .stages.blazepose import LandmarkNetwork, PersonDetector, PersonFinder, PoseLandmarkStage
+from .bundle_networks import (
+    BundleNetworks,
+    check_outputs,
+    crop_camera,
+    crop_of,
+    lifter_skeletons,
+    skeleton_of,
+    takes_landmarks,
+    takes_rois,
+)
+from .detections import DetectedKeypoints
+from .stages.base import Stage
+from .stages.blazepose import PersonDetector, PersonFinder, PoseLandmarkStage
 from .stages.body import BodyStage, PlaceStage, TemplateStage
 from .stages.calibrate import CalibrateStage, ImageTarget
 from .stages.keypoint_generator import KeypointGenerator
 from .stages.lifter import KeypointLifter, MeshLifter
+from .stages.network import CropStage
+from .stages.pose2d import Pose2DStage
+from .stages.pose3d import CellTarget, JointTarget
+from .stages.skeletons import JointPlacement, LiftedTarget, LifterInput
+from .stages.view import CropProjection, FrameProjection, GivenVertices, ViewStage
 
-GIVEN = frozenset({"keypoints", "world", "crop_rotation", "crop_size"})
-"""On the board before the first stage: landmarks of the mesh stream and how each crop lies."""
+GIVEN = frozenset({"keypoints", "world", "crop_rotation", "crop_size", "box"})
+"""On the board before the first stage: the tracker's landmarks, how each of its crops lies, and
+(P, 4) tight upright boxes of the people, pixels."""
 
 
 @dataclass(frozen=True)
 class Assembly:
     """Makes the stages of one pipeline.
 
-    model: the bundle's body. backend: of every engine. threads: CPU threads of the large networks.
-    max_people: rows that a batch holds at most.
+    model: the bundle's body. pose2d: keypoints found beforehand, in place of the 2D network.
+
+    Raises, from its methods: BundleError or InputError when the bundle lacks what the topology
+    needs, or its joints do not meet.
     """
 
-    bundle: Bundle
+    networks: BundleNetworks
     topology: str
     model: BodyModel
-    backend: str
-    threads: int
-    max_people: int
-
-    @property
-    def pair(self) -> Calibration:
-        """The calibration's weights and their skeleton."""
-        return self.bundle.manifest.calibrations[0]
-
-    @cached_property
-    def skeleton(self) -> Skeleton:
-        """The target's joints."""
-        return get_skeleton(self.pair.skeleton)
+    pose2d: DetectedKeypoints | None = None
 
     def finder(self) -> PersonFinder:
         """Frame -> the people in it."""
-        detector = PersonDetector(self._engine("detector"), self.threads)
-        return PersonFinder(detector, self._landmark_network("landmarks"), self.max_people)
+        networks = self.networks
+        detector = PersonDetector(networks.engine(networks.need("detector")), networks.threads)
+        landmarks = networks.landmarks(networks.need("tracker"))
+        return PersonFinder(detector, landmarks, networks.max_people)
 
     def stages(self) -> list[Stage]:
         """What follows once people are found."""
-        root = self.skeleton.root
-        body = BodyStage(self.model, self.skeleton.name)
         if self.topology == "template":
-            rest = self.model.body
-            template = TemplateStage(len(rest.parents), rest.shapedirs.shape[-1])
-            return [
-                template,
-                body,
-                *self._pose_stream(),
-                PlaceStage("pose_landmarks", root),
-                self._calibrate(prealign="torso"),
-            ]
-        mesh_stream: list[Stage] = [
-            KeypointGenerator(self._keypoint_engine("generator")),
-            body,
-            PlaceStage("landmarks", root),
-        ]
+            return [*self._template(), *self._pose_stream(), self._stand(), self._calibrate()]
         if self.topology == "mesh-only":
-            return mesh_stream
+            return self._mesh_stream()
         if self.topology == "serial":
-            return [*mesh_stream, MeshLifter(self._keypoint_engine("lifter")), self._calibrate()]
-        return [*mesh_stream, *self._pose_stream(), self._calibrate()]
+            return [*self._mesh_stream(), *self._relift(), self._calibrate()]
+        return [*self._mesh_stream(), *self._pose_stream(), self._calibrate()]
+
+    # The mesh stream
+
+    def _mesh_stream(self) -> list[Stage]:
+        """Image -> mesh (Eq. 1-2), before the camera."""
+        generator = self.networks.need("mesh-generator")
+        if takes_landmarks(generator):
+            self._regressed("blazepose33")
+            network = KeypointGenerator(self.networks.keypoints(generator))
+            return [network, self._body(), PlaceStage("landmarks", self.skeleton.root)]
+        camera, body = crop_camera(generator), self.skeleton
+        if any(spec.name == "vertices" for spec in generator.outputs):
+            read = {"vertices": "crop_vertices", "cam": "cam"}
+            given = GivenVertices(self.model, body.name, body.root)
+            return [*self._generator(generator, read), ViewStage(camera, rotmats=False), given]
+        read = {"rotmats": "crop_rotmats", "betas": "betas", "cam": "cam"}
+        return [*self._generator(generator, read), ViewStage(camera), self._body()]
+
+    def _generator(self, generator: manifest.Stage, read: Mapping[str, str]) -> list[Stage]:
+        """The network, behind its encoder where it takes features."""
+        networks = self.networks
+        check_outputs(generator, read)
+        if generator.crop:
+            return [CropStage("generator", networks.crops(generator), read, "crop_affine")]
+        encoder = networks.need("encoder")
+        check_outputs(encoder, ["features"])
+        return [
+            CropStage("encoder", networks.crops(encoder), {"features": "features"}, "crop_affine"),
+            networks.arrays("generator", generator, {"features": "features"}, read),
+        ]
+
+    def _template(self) -> list[Stage]:
+        """The rest mesh in place of the mesh stream (Table 3, III)."""
+        rest = self.model.body
+        return [TemplateStage(len(rest.parents), rest.num_betas), self._body()]
+
+    def _stand(self) -> Stage:
+        """Where a template stands: where the pose stream's joints are seen."""
+        lifter = self.networks.need("lifter")
+        if takes_landmarks(lifter):
+            return PlaceStage("pose_landmarks", self.skeleton.root)
+        return JointPlacement(*lifter_skeletons(lifter), self.skeleton.root)
+
+    def _body(self) -> BodyStage:
+        landmarks = "blazepose33" in self.model.body.regressors
+        return BodyStage(self.model, self._regressed(self.skeleton.name), landmarks)
+
+    # The pose stream
+
+    def _relift(self) -> list[Stage]:
+        """Serial: the mesh's own image (Eq. 3), lifted again (Eq. 4)."""
+        lifter, generator = (self.networks.need(role) for role in ("lifter", "mesh-generator"))
+        if takes_landmarks(lifter):
+            self._regressed("blazepose33")
+            return [MeshLifter(self.networks.keypoints(lifter))]
+        seen = self._seen_joints(lifter)
+        lift = self._lift(lifter, "mesh_keypoints", seen)
+        if takes_landmarks(generator):
+            return [FrameProjection(self.model, seen), *lift]
+        return [CropProjection(self.model, seen, crop_camera(generator)), *lift]
 
     def _pose_stream(self) -> list[Stage]:
-        """Image -> target joints: a landmark network of its own where the bundle has one."""
-        own = "pose_landmarks" in self.bundle.stages
-        keypoints, world = ("pose_keypoints", "pose_world") if own else ("keypoints", "world")
-        landmarks = self._landmark_network("pose_landmarks") if own else None
-        first = [PoseLandmarkStage(landmarks)] if landmarks else []
-        lifter = KeypointLifter(self._keypoint_engine("lifter"), keypoints)
-        return [*first, lifter, ImageTarget(self._carry(), keypoints, world)]
+        """Parallel: image -> target joints, in 3D at once or by lifting 2D ones."""
+        pose3d = self.networks.find("pose3d")
+        if pose3d and self.topology != "template":  # which has no depth to give it
+            return self._pose3d(pose3d)
+        lifter = self.networks.need("lifter")
+        if takes_landmarks(lifter):
+            return self._landmark_target(lifter)
+        pose2d = self.networks.find("pose2d")
+        if self.pose2d is not None:
+            return [self.pose2d, *self._lift(lifter, "pose_keypoints", self.pose2d.skeleton)]
+        if pose2d is None:
+            return self._lift(lifter, "keypoints", "blazepose33")
+        lift = self._lift(lifter, "pose_keypoints", skeleton_of(pose2d))
+        if takes_rois(pose2d):
+            return [PoseLandmarkStage(self.networks.landmarks(pose2d)), *lift]
+        decoder = pose2d.settings.get("decoder", "keypoints")
+        network = self.networks.crops(pose2d)
+        return [Pose2DStage(network, decoder, pose2d.outputs[0].name), *lift]
 
-    def _calibrate(self, prealign: str = "none") -> CalibrateStage:
-        arrays = self.bundle.body()
-        names = (f"{self.pair.prefix}{part}" for part in ("indices", "values", "offsets"))
+    def _landmark_target(self, lifter: manifest.Stage) -> list[Stage]:
+        """The open default's: a landmark network of its own where the bundle has one."""
+        pose2d = self.networks.find("pose2d")
+        network = KeypointLifter(self.networks.keypoints(lifter), "keypoints")
+        if pose2d is None or not takes_rois(pose2d):
+            return [network, ImageTarget(self._carry(), "keypoints", "world")]
+        own = PoseLandmarkStage(self.networks.landmarks(pose2d))
+        network = KeypointLifter(self.networks.keypoints(lifter), "pose_keypoints")
+        return [own, network, ImageTarget(self._carry(), "pose_keypoints", "pose_world")]
+
+    def _lift(self, lifter: manifest.Stage, keypoints: str, skeleton: str) -> list[Stage]:
+        """Keypoints of `skeleton` in the frame -> target joints."""
+        taken, lifted = lifter_skeletons(lifter)
+        normalise = lifter.settings.get("normalise", "screen")
+        read = {"joints": "lifted"}
+        return [
+            LifterInput(keypoints, skeleton, taken, normalise),
+            self.networks.arrays("lifter", lifter, {"keypoints": "lifter_input"}, read),
+            LiftedTarget(taken, lifted, self.skeleton.name),
+        ]
+
+    def _pose3d(self, stage: manifest.Stage) -> list[Stage]:
+        decoder, joints = stage.settings.get("decoder", "joints"), skeleton_of(stage)
+        output, size, target = stage.outputs[0].name, crop_of(stage).size, self.skeleton
+        network = CropStage("pose3d", self.networks.crops(stage), {output: "pose3d"}, "pose_affine")
+        if decoder == "posenet":
+            return [network, CellTarget(joints, target.name, target.root, size)]
+        if decoder == "joints":
+            return [network, JointTarget(joints, target.name, size)]
+        raise BundleError(
+            f"stage {stage.name!r} (pose3d) has decoder {decoder!r}; expected posenet or joints"
+        )
+
+    # Calibration and joints
+
+    def _calibrate(self) -> CalibrateStage:
+        pair, arrays = self.pair, self.networks.bundle.body()
+        if pair is None:
+            raise BundleError(
+                f"bundle {self.networks.bundle.manifest.name!r} has no calibration weights: choose "
+                "topology mesh-only, or export it with a pose stream"
+            )
+        names = (f"{pair.prefix}{part}" for part in ("indices", "values", "offsets"))
         weights = SparseWeights(*(arrays[name] for name in names))
+        prealign = "torso" if self.topology == "template" else "none"
         return CalibrateStage(Calibrator(self.skeleton, weights, prealign=prealign))
 
-    def _engine(self, stage: str, threads: int | None = None) -> Engine:
-        return self.bundle.engine(stage, self.backend, threads or self.threads)
+    @cached_property
+    def pair(self) -> manifest.Calibration | None:
+        """The calibration's weights: those of the pose stream's own joints where there are any."""
+        roles = ("lifter", "pose3d") if self.topology == "serial" else ("pose3d", "lifter")
+        pairs = {pair.skeleton: pair for pair in self.networks.bundle.manifest.calibrations}
+        streams = (self.networks.find(role) for role in roles)
+        joints = [stage.skeleton for stage in streams if stage and stage.skeleton in pairs]
+        return pairs[joints[0]] if joints else next(iter(pairs.values()), None)
 
-    def _landmark_network(self, stage: str) -> LandmarkNetwork:
-        return LandmarkNetwork(self._engine(stage), self.max_people, self.threads)
+    @cached_property
+    def skeleton(self) -> Skeleton:
+        """The target's joints; of a bundle that never calibrates, the first its body knows."""
+        known = self.model.body.regressors
+        return get_skeleton(self.pair.skeleton if self.pair else next(iter(known)))
 
-    def _keypoint_engine(self, stage: str) -> KeypointEngine:
-        """G or L; one thread suits them best."""
-        landmarks = self.bundle.stage(stage).settings["landmarks"]
-        return KeypointEngine(self._engine(stage, 1), landmarks, self.max_people, 1)
+    def _regressed(self, skeleton: str) -> str:
+        """The same name. Raises: InputError when the body has no regressor for these joints."""
+        self.model.body.regressor(skeleton)
+        return skeleton
+
+    def _seen_joints(self, lifter: manifest.Stage) -> str:
+        """The skeleton of the mesh's own image: the lifter's, where the body can give it."""
+        try:
+            return self._regressed(lifter_skeletons(lifter)[0])
+        except InputError:
+            return self.skeleton.name
 
     def _carry(self) -> np.ndarray:
         """(J, 33) how a landmark's residual moves each joint; see `ImageTarget`."""
         landmarks = get_skeleton("blazepose33")
         carry = np.zeros((len(self.skeleton.joints), len(landmarks.joints)), np.float32)
-        for joint, row in self.pair.settings["carry"].items():
+        for joint, row in (self.pair.settings["carry"] if self.pair else {}).items():
             for landmark, weight in row.items():
                 carry[self.skeleton.index(joint), landmarks.index(landmark)] = weight
         return carry

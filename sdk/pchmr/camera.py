@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,11 @@ class Camera:
     def matrix(self) -> npt.NDArray[np.float64]:
         """The (3, 3) intrinsic matrix."""
         return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]], np.float64)
+
+    @property
+    def pinhole(self) -> "Camera":
+        """The same camera without distortion: what sees `undistort`ed pixels."""
+        return replace(self, distortion=()) if self.distortion else self
 
     def scaled(self, scale: float) -> "Camera":
         """The same camera for pictures resized by `scale` (pixel centres kept in place)."""

@@ -24,9 +24,11 @@ from pchmr_engines.host import usable_cpus
 
 from .assembly import GIVEN, Assembly
 from .bodies import BodyModel, body_from_arrays
+from .bundle_networks import BundleNetworks
 from .camera import Camera
 from .closing import Closing
 from .crops import Box, clip_box
+from .detections import DetectedKeypoints
 from .executor import Executor
 from .people import Person
 from .photos import to_bgr8
@@ -59,6 +61,7 @@ class Pipeline(Closing):
         max_people: int = 1,
         camera: Camera | None = None,
         side_by_side: bool = False,
+        pose2d: DetectedKeypoints | None = None,
     ) -> None:
         """
         bundle: a loaded bundle. topology: serial, parallel, template or mesh-only.
@@ -68,6 +71,7 @@ class Pipeline(Closing):
         camera: intrinsics of the frames; by default f = sqrt(w^2 + h^2), centred.
         side_by_side: run branches that need nothing of each other in threads of their own; on
             two CPUs it gained nothing over giving each network both.
+        pose2d: keypoints found beforehand, in place of the bundle's 2D network.
 
         Raises:
             InputError: an unknown topology or number.
@@ -85,11 +89,10 @@ class Pipeline(Closing):
         self._max_people = max_people
         self.body = body_from_arrays(bundle.body())
         self._model = BodyModel(self.body)
-        assembly = Assembly(
-            bundle, topology, self._model, backend, threads or usable_cpus(), max_people
-        )
+        networks = BundleNetworks(bundle, backend, threads or usable_cpus(), max_people)
+        assembly = Assembly(networks, topology, self._model, pose2d)
         self.skeleton = assembly.skeleton
-        if topology != "mesh-only" and not assembly.pair.settings.get("trained"):
+        if topology != "mesh-only" and assembly.pair and not assembly.pair.settings.get("trained"):
             warnings.warn(
                 f"the calibration weights of bundle {bundle.manifest.name!r} for "
                 f"{self.skeleton.name} are untrained: pchmr train calibration trains them",
@@ -157,6 +160,9 @@ class Pipeline(Closing):
             angles = np.array([roi.angle for roi in rois])
             board["crop_rotation"] = ray_rotation(camera.undistort(centres), angles, camera)
             board["crop_size"] = np.array([roi.size for roi in rois])
+            height, width = image.shape[:2]
+            found = [track.landmarks.keypoints_2d for track in tracks]
+            board["box"] = np.array([_tight_box(points, width, height) for points in found])
         return board
 
     def _rows(self, t_ns: int, tracks: Sequence[Tracked]) -> list[Row]:
@@ -182,7 +188,7 @@ class Pipeline(Closing):
         calibrates = self.topology != "mesh-only"
         vertices = board["calibrated"] + shift if calibrates else generated
         joints = self._model.regress(self.skeleton.name, vertices)
-        height, width = board.image.shape[:2]
+        size = board.image.shape[1], board.image.shape[0]
         people = []
         for i, (row, track) in enumerate(zip(board.rows, tracks, strict=True)):
             keypoints = track.landmarks.keypoints_2d
@@ -207,7 +213,7 @@ class Pipeline(Closing):
                     rotmats=board["rotmats"][i].astype(np.float32),
                     betas=board["betas"][i].copy(),
                     camera=board.camera,
-                    bbox=_tight_box(keypoints, width, height),
+                    bbox=_tight_box(keypoints, *size),
                     score=track.landmarks.score,
                     valid=bool(board["placed"][i] and (keypoints[:, 2] > SEEN).sum() >= 6),
                     latency_ms=latency_ms,

@@ -13,15 +13,18 @@ class BodyStage:
     """Body pose and shape -> mesh about its pelvis, and the joints of the target's skeleton.
 
     Gives vertices (P, V, 3) float32, metres, oriented as the camera; source (P, J, 3), the joints
-    U_S M (Eq. 2); landmarks (P, 33, 3), the mesh's own BlazePose landmarks.
+    U_S M (Eq. 2); pelvis (P, 3), what the global rotation turns about; and landmarks (P, 33, 3),
+    the mesh's own BlazePose landmarks, unless the body has no regressor for them.
     """
 
     name = "body"
     needs = frozenset({"rotmats", "betas"})
-    gives = frozenset({"vertices", "source", "landmarks"})
 
-    def __init__(self, model: BodyModel, skeleton: str) -> None:
+    def __init__(self, model: BodyModel, skeleton: str, landmarks: bool = True) -> None:
         self._model, self._skeleton = model, skeleton
+        self.gives = frozenset({"vertices", "source", "pelvis"})
+        if landmarks:
+            self.gives |= {"landmarks"}
         self._rotmats: np.ndarray
         self._betas: np.ndarray
         self._vertices: np.ndarray
@@ -35,7 +38,9 @@ class BodyStage:
     def collect(self, board: Board) -> None:
         board["vertices"] = self._vertices
         board["source"] = self._model.regress(self._skeleton, self._vertices)
-        board["landmarks"] = self._model.regress("blazepose33", self._vertices)
+        board["pelvis"] = self._model.joints[:, 0]
+        if "landmarks" in self.gives:
+            board["landmarks"] = self._model.regress("blazepose33", self._vertices)
 
 
 class PlaceStage(HostStage):

@@ -48,7 +48,7 @@ class MeshLifter:
     def prepare(self, board: Board) -> None:
         points = board["landmarks"] + board["translation"][:, None]
         keypoints = np.ones(points.shape)  # all of a mesh is visible to its own projection
-        keypoints[..., :2] = board.camera.project(points)
+        keypoints[..., :2] = board.camera.pinhole.project(points)
         self._network.feed(board, keypoints)
 
     def enqueue(self) -> None:
