@@ -62,7 +62,7 @@ def export_graph(
     _check_operators(model, name)
     _clean(model, name)
     specs = tuple(_output_spec(value, name) for value in model.graph.outputs)
-    return StageFile(path, _save(model, path), tuple(inputs), specs)
+    return StageFile(path, save_graph(model, path), tuple(inputs), specs)
 
 
 class _PlainNames(nn.Module):
@@ -207,7 +207,7 @@ def _output_spec(value: ir.Value, name: str) -> TensorSpec:
     return TensorSpec(value.name or "", (BATCH, *sizes), value.dtype.numpy().name)
 
 
-def _save(model: ir.Model, path: Path) -> tuple[Path, ...]:
+def save_graph(model: ir.Model, path: Path) -> tuple[Path, ...]:
     """Write the model; give the file of the weights where they need one of their own."""
     path.parent.mkdir(parents=True, exist_ok=True)
     constants = (value.const_value for value in model.graph.initializers.values())
