@@ -14,6 +14,7 @@ from .crop_camera import CropCamera
 from .stages.base import KeypointEngine, Stage
 from .stages.blazepose import LandmarkNetwork
 from .stages.network import CropNetwork, NetworkStage
+from .stages.temporal import temporal_stage
 
 _FOCAL_PX = 5000.0  # of a perspective camera that names none
 
@@ -70,6 +71,11 @@ class BundleNetworks:
     ) -> Stage:
         """A network over the board's arrays. inputs, outputs: its names -> the board's."""
         check_outputs(stage, outputs)
+        if stage.settings.keys() & {"state", "window"}:
+            engine, threads = self.engine(stage), self.threads
+            return temporal_stage(
+                name, engine, stage.settings, inputs, outputs, self.max_people, threads
+            )
         return NetworkStage(name, self.engine(stage, 1), inputs, outputs, self.max_people, 1)
 
 

@@ -1,14 +1,23 @@
-"""Runs stages in the order their needs and gives imply; the one place that knows about threads."""
+"""Runs stages in the order their needs and gives imply; the one place that knows about threads.
+
+Temporal stages give a frame's result later. A board then waits, without its image, and goes on with
+the stages that need the result once all its rows have it: `run` gives the boards that are complete,
+oldest first. Delays of stages that follow one another add up, those of branches do not.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from time import perf_counter_ns
+
+import numpy as np
 
 from pchmr_engines.errors import PchmrError
 
-from .stages.base import Board, Stage
+from .stages.base import Board, Stage, TemporalStage
 
 
 def levels_of(stages: Sequence[Stage], given: frozenset[str]) -> list[list[Stage]]:
@@ -37,6 +46,43 @@ def levels_of(stages: Sequence[Stage], given: frozenset[str]) -> list[list[Stage
     return levels
 
 
+@dataclass
+class _Owed:
+    """A board on its way. missing: rows that each temporal stage has not finished; left: phases."""
+
+    board: Board
+    missing: dict[str, int]
+    left: int
+
+
+@dataclass
+class _Phase:
+    """Levels of stages that wait for the same temporal stages, and the boards they have to run."""
+
+    waits: frozenset[str]
+    levels: list[list[Stage]] = field(default_factory=list)
+    temporal: list[TemporalStage] = field(default_factory=list)
+    boards: deque[_Owed] = field(default_factory=deque)
+
+
+def phases_of(levels: Sequence[Sequence[Stage]]) -> list[_Phase]:
+    """The levels split by what they wait for, in an order in which one pass suffices."""
+    waits: dict[str, frozenset[str]] = {}  # of a name on the board
+    phases: dict[frozenset[str], _Phase] = {}
+    for level in levels:
+        grouped: dict[frozenset[str], list[Stage]] = {}
+        for stage in level:
+            own = frozenset().union(*(waits.get(name, frozenset()) for name in stage.needs))
+            later = own | {stage.name} if isinstance(stage, TemporalStage) else own
+            waits.update(dict.fromkeys(stage.gives, later))
+            grouped.setdefault(own, []).append(stage)
+        for own, stages in grouped.items():
+            phase = phases.setdefault(own, _Phase(own))
+            phase.levels.append(stages)
+            phase.temporal += [stage for stage in stages if isinstance(stage, TemporalStage)]
+    return sorted(phases.values(), key=lambda phase: len(phase.waits))
+
+
 class Executor:
     """Runs the levels one after another; stages of one level side by side where `parallel`.
 
@@ -45,14 +91,117 @@ class Executor:
 
     def __init__(self, stages: Sequence[Stage], given: frozenset[str], parallel: bool) -> None:
         self.levels = levels_of(stages, given)
+        self._phases = phases_of(self.levels)
+        self._temporal = [stage for phase in self._phases for stage in phase.temporal]
         width = max((len(level) for level in self.levels), default=1)
         self._pool = ThreadPoolExecutor(width - 1) if parallel and width > 1 else None
+        self._owed: deque[_Owed] = deque()
+        self._by_frame: dict[int, _Owed] = {}
         self.latency_ms: dict[str, float] = {}
 
-    def run(self, board: Board) -> None:
-        """Fill the board. Raises: what a stage raises, once every stage beside it is done."""
+    @property
+    def delays(self) -> bool:
+        """Whether a board may come later than it was given."""
+        return bool(self._temporal)
+
+    @property
+    def owed(self) -> int:
+        """Boards that wait for later frames."""
+        return len(self._owed)
+
+    @property
+    def look_ahead(self) -> int:
+        """Frames by which the last result is late: the longest way through the temporal stages."""
+        late: dict[str, int] = {}  # of a name on the board
+        for stage in (stage for level in self.levels for stage in level):
+            begin = max((late.get(name, 0) for name in stage.needs), default=0)
+            own = stage.look_ahead if isinstance(stage, TemporalStage) else 0
+            late.update(dict.fromkeys(stage.gives, begin + own))
+        return max(late.values(), default=0)
+
+    def run(self, board: Board) -> list[Board]:
+        """Fill the board as far as it goes; the boards that are complete now, oldest first.
+
+        Raises: what a stage raises, once every stage beside it is done; what was owed is lost then.
+        """
         self.latency_ms = {}
-        for first, *others in self.levels:
+        if self._temporal:
+            try:
+                return self._run_delayed(board)
+            except BaseException:
+                self._forget()
+                raise
+        if board.rows:
+            self._run_levels(self.levels, board)
+        return [board]
+
+    def _run_delayed(self, board: Board) -> list[Board]:
+        missing = dict.fromkeys((stage.name for stage in self._temporal), len(board.rows))
+        owed = _Owed(board, missing, len(self._phases))
+        self._owed.append(owed)
+        if board.rows:
+            self._by_frame[board.rows[0].frame] = owed
+        for phase in self._phases:
+            phase.boards.append(owed)
+        for phase in self._phases:
+            self._run_ready(phase)
+        if owed.left:
+            board.park()
+        return self._complete()
+
+    def flush(self) -> list[Board]:
+        """The boards that still wait, as if everybody in them had gone."""
+        self.latency_ms = {}
+        for phase in self._phases:
+            self._run_ready(phase)
+            for stage in phase.temporal:
+                stage.finish()
+                self._deliver(stage)
+        return self._complete()
+
+    def _run_ready(self, phase: _Phase) -> None:
+        """Run a phase on its boards in order, up to the first that has to wait."""
+        while phase.boards and not any(phase.boards[0].missing[name] for name in phase.waits):
+            owed = phase.boards.popleft()
+            owed.left -= 1
+            levels: list[list[Stage]] = phase.levels
+            if not owed.board.rows:  # only to say who is not there any more
+                levels = [[stage] for stage in phase.temporal]
+            self._run_levels(levels, owed.board)
+            for stage in phase.temporal:
+                self._deliver(stage)
+
+    def _deliver(self, stage: TemporalStage) -> None:
+        """What a temporal stage finished, onto the boards of its frames."""
+        for row, values in stage.finished():
+            owed = self._by_frame[row.frame]
+            owed.missing[stage.name] -= 1
+            board = owed.board
+            for name, value in values.items():
+                if name not in board.arrays:
+                    board[name] = np.empty((len(board.rows), *value.shape), value.dtype)
+                board[name][board.rows.index(row)] = value
+
+    def _forget(self) -> None:
+        """Start anew: after an error nobody knows how far a board or a stage has come."""
+        self._owed.clear()
+        self._by_frame.clear()
+        for phase in self._phases:
+            phase.boards.clear()
+        for stage in self._temporal:
+            stage.forget()
+
+    def _complete(self) -> list[Board]:
+        boards = []
+        while self._owed and not self._owed[0].left:
+            board = self._owed.popleft().board
+            boards.append(board)
+            if board.rows:
+                del self._by_frame[board.rows[0].frame]
+        return boards
+
+    def _run_levels(self, levels: Sequence[Sequence[Stage]], board: Board) -> None:
+        for first, *others in levels:
             if self._pool is None:
                 for stage in (first, *others):
                     self._run_stage(stage, board)
@@ -70,7 +219,8 @@ class Executor:
         stage.prepare(board)
         stage.enqueue()
         stage.collect(board)
-        self.latency_ms[stage.name] = (perf_counter_ns() - begin) / 1e6
+        spent = (perf_counter_ns() - begin) / 1e6
+        self.latency_ms[stage.name] = self.latency_ms.get(stage.name, 0.0) + spent
 
     def close(self) -> None:
         """Stop the worker threads."""

@@ -40,6 +40,9 @@ from .tracking import Tracked
 SEEN = 0.5
 """Visibility from which a landmark counts for the box and for validity."""
 
+LONGEST_GAP_NS = 500_000_000
+"""Between two frames; after a longer one nobody's movement goes on from before."""
+
 
 class Pipeline(Closing):
     """Finds people in frames and gives each a mesh. Not thread-safe, but for `submit`: call it
@@ -102,7 +105,7 @@ class Pipeline(Closing):
         self._executor = Executor(assembly.stages(), GIVEN, side_by_side)
         self._slots: dict[int, int] = {}
         self._epochs = [0] * max_people
-        self._frame = 0
+        self._frame = self._last_ns = 0
         self._worker = ThreadPoolExecutor(1, "pchmr-pipeline")  # no thread before `submit`
 
     @classmethod
@@ -119,6 +122,10 @@ class Pipeline(Closing):
     def __call__(self, image: np.ndarray, t_ns: int | None = None) -> list[Person]:
         """The people in one frame, in the order they were first seen.
 
+        With temporal networks that look ahead these are the people of an earlier frame, which they
+        name: of the frame `look_ahead` before this one, of none while there is no such frame, and,
+        where a network has a rate of its own and the frames' changes, of the few due by now.
+
         image: (H, W, 3) uint8 BGR, as OpenCV reads it; grey, alpha and other depths are
             converted. t_ns: its time, by default the frame's number at 30 frames a second.
 
@@ -132,15 +139,35 @@ class Pipeline(Closing):
         time = self._frame * 1_000_000_000 // 30 if t_ns is None else t_ns
         tracks = self._find(image)
         found_ms = (perf_counter_ns() - begin) / 1e6
+        if not 0 <= time - self._last_ns <= LONGEST_GAP_NS:
+            self._slots.clear()  # whoever is still there starts anew
+        self._last_ns = time
         board = self._board(image, camera, time, tracks)
         self._frame += 1
-        if not tracks:
-            return []
-        self._executor.run(board)
-        latency_ms = {"find": found_ms, **self._executor.latency_ms}
-        people = self._people(board, tracks, latency_ms)
-        latency_ms["total"] = (perf_counter_ns() - begin) / 1e6
-        return people
+        boards = self._executor.run(board)
+        return [x for done in boards for x in self._people(done, begin, {"find": found_ms})]
+
+    def flush(self) -> list[list[Person]]:
+        """The people of the frames that are still owed, frame by frame, as at the end of a video.
+
+        Temporal stages take everybody's last frame to go on; whoever is still there starts anew.
+        """
+        begin = perf_counter_ns()
+        self._slots.clear()
+        return [self._people(board, begin, {}) for board in self._executor.flush()]
+
+    @property
+    def look_ahead(self) -> int:
+        """Frames by which people come late: 0 without temporal networks that look ahead.
+
+        Where a network has a rate of its own, those that come in the same time, as frames come now.
+        """
+        return self._executor.look_ahead
+
+    @property
+    def owed(self) -> int:
+        """Frames, the last ones given, whose people have not come yet."""
+        return self._executor.owed
 
     def submit(self, image: np.ndarray, t_ns: int | None = None) -> Future[list[Person]]:
         """As a call, in the pipeline's own thread, in the order of submission.
@@ -152,17 +179,16 @@ class Pipeline(Closing):
     def _board(
         self, image: np.ndarray, camera: Camera, t_ns: int, tracks: Sequence[Tracked]
     ) -> Board:
-        rois = [track.landmarks.roi for track in tracks]
-        board = Board(image, camera, self._rows(t_ns, tracks), rois)
+        found = [track.landmarks for track in tracks]
+        rois = [landmarks.roi for landmarks in found]
+        board = Board(image, camera, self._rows(t_ns, tracks), rois, found=found, t_ns=t_ns)
         if tracks:
-            put_landmarks(board, [track.landmarks for track in tracks], "keypoints", "world")
+            put_landmarks(board, found, "keypoints", "world")
             centres = np.array([roi.center for roi in rois])
             angles = np.array([roi.angle for roi in rois])
             board["crop_rotation"] = ray_rotation(camera.undistort(centres), angles, camera)
             board["crop_size"] = np.array([roi.size for roi in rois])
-            height, width = image.shape[:2]
-            found = [track.landmarks.keypoints_2d for track in tracks]
-            board["box"] = np.array([_tight_box(points, width, height) for points in found])
+            board["box"] = np.array([_tight_box(x.keypoints_2d, *board.size) for x in found])
         return board
 
     def _rows(self, t_ns: int, tracks: Sequence[Tracked]) -> list[Row]:
@@ -179,19 +205,19 @@ class Pipeline(Closing):
             for track, slot in zip(tracks, slots, strict=True)
         ]
 
-    def _people(
-        self, board: Board, tracks: Sequence[Tracked], latency_ms: Mapping[str, float]
-    ) -> list[Person]:
+    def _people(self, board: Board, begin_ns: int, spent_ms: Mapping[str, float]) -> list[Person]:
         """The public result, each array its own copy; the translation is added last."""
+        if not board.rows:
+            return []
+        latency_ms = {**spent_ms, **self._executor.latency_ms}
         shift = board["translation"][:, None].astype(np.float32)
         generated = board["vertices"] + shift
         calibrates = self.topology != "mesh-only"
         vertices = board["calibrated"] + shift if calibrates else generated
         joints = self._model.regress(self.skeleton.name, vertices)
-        size = board.image.shape[1], board.image.shape[0]
         people = []
-        for i, (row, track) in enumerate(zip(board.rows, tracks, strict=True)):
-            keypoints = track.landmarks.keypoints_2d
+        for i, (row, found) in enumerate(zip(board.rows, board.found, strict=True)):
+            keypoints = found.keypoints_2d
             target, confidence = None, np.zeros(len(self.skeleton.joints), np.float32)
             if calibrates:
                 root = self.skeleton.root
@@ -213,12 +239,16 @@ class Pipeline(Closing):
                     rotmats=board["rotmats"][i].astype(np.float32),
                     betas=board["betas"][i].copy(),
                     camera=board.camera,
-                    bbox=_tight_box(keypoints, *size),
-                    score=track.landmarks.score,
+                    bbox=_tight_box(keypoints, *board.size),
+                    score=found.score,
                     valid=bool(board["placed"][i] and (keypoints[:, 2] > SEEN).sum() >= 6),
                     latency_ms=latency_ms,
                 )
             )
+        waited_ms = (self._last_ns - board.t_ns) / 1e6
+        if self._executor.delays:
+            latency_ms["look_ahead"] = waited_ms
+        latency_ms["total"] = (perf_counter_ns() - begin_ns) / 1e6 + waited_ms
         return people
 
     @property
@@ -227,7 +257,10 @@ class Pipeline(Closing):
         return self._find.detector_runs
 
     def reset(self) -> None:
-        """Forget who was followed, as at a cut or before an unrelated picture."""
+        """Forget who was followed, as at a cut or before an unrelated picture.
+
+        What is owed still comes, with the next frames or from `flush`.
+        """
         self._find.reset()
 
     def close(self) -> None:

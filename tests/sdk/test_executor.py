@@ -8,7 +8,7 @@ import pytest
 
 from pchmr.camera import Camera
 from pchmr.executor import Executor, levels_of
-from pchmr.stages.base import Board
+from pchmr.stages.base import Board, Row
 from pchmr_engines.errors import PchmrError
 
 START = frozenset({"start"})
@@ -38,7 +38,7 @@ class Step:
 
 def board() -> Board:
     image = np.zeros((4, 4, 3), np.uint8)
-    return Board(image, Camera.from_size(4, 4), [], [], {"start": np.zeros(1)})
+    return Board(image, Camera.from_size(4, 4), [Row(0, 0, 0, 0)], [], {"start": np.zeros(1)})
 
 
 def diamond(**during: Callable[[], None]) -> list[Step]:

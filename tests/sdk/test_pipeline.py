@@ -273,7 +273,7 @@ def test_a_person_does_not_depend_on_who_else_is_there(
     def people_of(tracks: list) -> list[Person]:
         board = pipe._board(two_people, camera, 0, tracks)
         pipe._executor.run(board)
-        return pipe._people(board, tracks, {})
+        return pipe._people(board, 0, {})
 
     together = people_of(tracks)
     alone = [*people_of(tracks[:1]), *people_of(tracks[1:])]

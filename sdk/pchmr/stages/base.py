@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from pchmr_engines.engine import Context, Engine
 from pchmr_kernels.skeletons import get_skeleton
 
+from ..blazepose import Landmarks
 from ..camera import Camera
 from ..crops import Roi
 from ..placement import points_to_crop
@@ -33,6 +34,8 @@ class Board:
 
     image: (H, W, 3) uint8 BGR. rois: the square crop of each row.
     arrays: name -> (rows, ...), written by exactly one stage (its `gives`).
+    found: who each row is, as the frame's own landmarks. t_ns: of the frame. size: its (width,
+    height), also when the image is gone.
     """
 
     image: np.ndarray
@@ -40,12 +43,23 @@ class Board:
     rows: Sequence[Row]
     rois: Sequence[Roi]
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    found: Sequence[Landmarks] = ()
+    t_ns: int = 0
+    size: tuple[int, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.size = self.image.shape[1], self.image.shape[0]
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.arrays[name]
 
     def __setitem__(self, name: str, array: np.ndarray) -> None:
         self.arrays[name] = array
+
+    def park(self) -> None:
+        """Make it fit to wait for later frames: arrays of its own, and no image."""
+        self.image = np.empty((0, 0, 3), np.uint8)
+        self.arrays = {name: array.copy() for name, array in self.arrays.items()}
 
 
 class Stage(Protocol):
@@ -69,6 +83,31 @@ class Stage(Protocol):
 
     def collect(self, board: Board) -> None:
         """Postprocess: write `gives`."""
+        ...
+
+
+@runtime_checkable
+class TemporalStage(Stage, Protocol):
+    """A stage whose result of a frame may come with a later one; it has a memory of each person.
+
+    It runs on boards in the order of their frames, those without rows too: whoever is not on a
+    board any more has gone, and gets what is owed as if their last frame went on. `collect` writes
+    nothing. look_ahead: frames a result waits for.
+    """
+
+    @property
+    def look_ahead(self) -> int: ...
+
+    def finished(self) -> Iterable[tuple[Row, Mapping[str, np.ndarray]]]:
+        """Rows that are now complete and their `gives`, once each, in the order of frames."""
+        ...
+
+    def finish(self) -> None:
+        """Compute all that is owed, as if everybody had gone; `finished` then gives it."""
+        ...
+
+    def forget(self) -> None:
+        """Forget everybody and what is owed to them."""
         ...
 
 

@@ -65,7 +65,7 @@ class LifterInput(HostStage):
         keypoints = np.empty((len(given), len(convert.uses), 3))
         keypoints[..., :2] = convert(given[..., :2].astype(np.float64))
         keypoints[..., 2] = convert.confidence(given[..., 2])
-        height, width = board.image.shape[:2]
+        width, height = board.size
         board["lifter_keypoints"] = keypoints
         board["lifter_input"] = normalise_keypoints(
             keypoints[..., :2], self._normalise, width, height
