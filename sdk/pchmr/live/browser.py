@@ -1,0 +1,94 @@
+"""A page for the browser, by viser: the meshes in space, the picture, and the controls."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from pchmr_engines.errors import InputError, MissingDependency
+
+from ..overlay import CALIBRATED, GENERATOR
+from .draw import Overlay
+from .result import readout
+from .viewer import LABELS, Action, View
+
+HOST, PORT = "127.0.0.1", 8080
+
+
+class Browser:
+    """Serves the page at `url`. Whoever reaches it may control the session, so it listens on this
+    machine alone unless another `host` is given.
+
+    faces: (F, 3) of the body. port: the first one free from here on.
+
+    Raises:
+        MissingDependency: viser is not installed. InputError: the address cannot be listened on.
+    """
+
+    draws = True
+
+    def __init__(self, faces: np.ndarray, host: str = HOST, port: int = PORT) -> None:
+        try:
+            import viser
+        except ImportError as error:
+            raise MissingDependency("viser", "viewer", "the browser's page") from error
+        try:
+            self._server = viser.ViserServer(host, port, label="pchmr", verbose=False)
+        except OSError as error:
+            raise InputError(f"cannot listen on {host}:{port} ({error}): give another") from error
+        self.url = f"http://{host}:{self._server.get_port()}"
+        self._faces, self._overlay = faces, Overlay(faces)
+        self._asked: queue.SimpleQueue[Action] = queue.SimpleQueue()
+        self._meshes: list[viser.MeshHandle] = []
+        self._server.gui.configure_theme(control_width="large", show_share_button=False)
+        self._server.scene.set_up_direction("-y")  # the scene is the camera's frame: y is down
+        blank = np.zeros((2, 2, 3), np.uint8)
+        self._picture = self._server.gui.add_image(blank, format="jpeg", jpeg_quality=80)
+        self._text = self._server.gui.add_markdown("")
+        for action, label in LABELS.items():
+            button = self._server.gui.add_button(label)
+            button.on_click(self._asks(action))
+
+    def _asks(self, action: Action) -> Callable[[object], None]:
+        return lambda event: self._asked.put(action)
+
+    def poll(self) -> Iterable[Action]:
+        while not self._asked.empty():
+            yield self._asked.get()
+
+    def show(self, view: View) -> None:
+        picture = self._overlay.draw(view)
+        with self._server.atomic():
+            self._picture.image = np.ascontiguousarray(picture[..., ::-1])
+            self._text.content = "\n\n".join(readout(view.status, view.calibrated))
+            self._place(view)
+
+    def _place(self, view: View) -> None:
+        """One mesh a person; those that are too many are hidden."""
+        people = view.result.people
+        color = (CALIBRATED if view.calibrated else GENERATOR)[::-1]
+        for mesh, person in zip(self._meshes, people, strict=False):
+            mesh.vertices = person.vertices if view.calibrated else person.generator_vertices
+            mesh.color = color
+        for person in people[len(self._meshes) :]:
+            if not self._meshes:
+                self._look_at(person.joints[0])
+            name = f"/people/{len(self._meshes)}"
+            mesh = self._server.scene.add_mesh_simple(
+                name, person.vertices, self._faces, color=color
+            )
+            self._meshes.append(mesh)
+        for number, mesh in enumerate(self._meshes):
+            mesh.visible = number < len(people)
+
+    def _look_at(self, root: np.ndarray) -> None:
+        """Begin between the camera and the first person, a little aside; ground below them."""
+        x, y, z = map(float, root)
+        self._server.scene.add_grid("/ground", 20.0, 20.0, plane="xz", position=(x, y + 1.0, z))
+        start = self._server.initial_camera
+        start.position, start.look_at = (x + 1.5, y - 0.6, z - 3.5), (x, y, z)
+
+    def close(self) -> None:
+        self._server.stop()

@@ -1,0 +1,231 @@
+"""A live session: one thread captures, one infers, one records, and the caller's own displays."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from time import perf_counter_ns
+from typing import Any
+
+from pchmr_engines.errors import InputError
+
+from ..closing import Closing
+from ..people import Person
+from ..pipeline import Pipeline
+from ..readers import Frame
+from ..runner import Outputs
+from ..sources import Source
+from .handover import Newest
+from .recorder import Recorder
+from .result import Result, Status
+from .timing import RECENT, FrameTiming, TimingLog
+from .topologies import Topologies
+from .viewer import Action, View, Viewer
+
+POLL_S = 0.05
+"""How long the display waits for a result before it looks at the controls again."""
+READOUT_NS = 500_000_000
+"""Between two read-outs of the latency."""
+
+Held = deque[tuple[Frame, int]]
+"""Frames whose people the pipeline still owes, and when it took each."""
+
+
+class LiveSession(Closing):
+    """Runs the frames of a source through the current pipeline, in a thread of its own.
+
+        with open_live(0) as source, Topologies("open") as topologies:
+            with LiveSession(source, topologies) as session:
+                session.run(viewer)
+
+    `results` holds the newest result only: whoever shows it may be as slow as they like. Its
+    methods and attributes are for one thread, that of the display; `run` uses them.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        topologies: Topologies,
+        *,
+        recordings: Iterator[Outputs] | None = None,
+        record: bool = False,
+        frames: int | None = None,
+    ) -> None:
+        """recordings: where to write one after another. record: begin at once. frames: end after
+        so many.
+
+        Raises:
+            InputError: the place of the recording cannot be written to.
+        """
+        self.source, self.topologies = source, topologies
+        self.results: Newest[Result] = Newest()
+        self.log = TimingLog()
+        self.written: list[Outputs] = []
+        self.paused = False
+        self._recordings, self._limit = recordings, frames
+        self._recorder: Recorder | None = None
+        self._recording = threading.Lock()
+        self._missed = 0
+        self._error: BaseException | None = None
+        self._summary: dict[str, Any] = self.log.summary()
+        self._next_summary_ns = 0
+        self._thread = threading.Thread(target=self._work, name="pchmr-infer", daemon=True)
+        if record:
+            self.toggle_recording()
+
+    # For the display
+
+    def run(self, viewer: Viewer, seconds: float | None = None) -> None:
+        """Show results and obey the controls until the input ends, `seconds` have gone since the
+        first result, or the user quits.
+
+        Raises:
+            InputError: the camera or stream was lost for good. PchmrError: what else went wrong.
+        """
+        self.start()
+        shown: Result | None = None
+        calibrated, end_ns = True, None
+        while end_ns is None or perf_counter_ns() < end_ns:
+            for action in viewer.poll():
+                if action is Action.QUIT:
+                    return
+                if action is Action.CALIBRATION:
+                    calibrated = not calibrated
+                self._obey(action)
+            result = self.results.take(POLL_S)
+            if result is None and self.ended:
+                break
+            if shown is None and result is not None and seconds:
+                end_ns = result.timing.done_ns + round(seconds * 1e9)
+            shown = result or shown
+            if shown is None:
+                continue
+            viewer.show(View(shown, self.status(), calibrated))
+            if result is not None and viewer.draws:
+                self.log.add_shown(replace(result.timing, shown_ns=perf_counter_ns()))
+        self.check()
+
+    def start(self) -> None:
+        """Begin to capture and infer."""
+        self._thread.start()
+
+    @property
+    def ended(self) -> bool:
+        """Whether no further result will come."""
+        return not self._thread.is_alive()
+
+    def check(self) -> None:
+        """Raises: what ended the session, if it was an error."""
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        if self.ended and self.source.incomplete:
+            raise InputError(f"the {self.source.kind} {self.source.incomplete}: see to it")
+
+    def status(self) -> Status:
+        """How it stands now; the latency is taken anew twice a second."""
+        now = perf_counter_ns()
+        if now >= self._next_summary_ns:
+            self._summary, self._next_summary_ns = self.log.summary(RECENT), now + READOUT_NS
+        recorder = self._recorder
+        return Status(
+            topology=self.topologies.current.topology,
+            loading=self.topologies.loading,
+            paused=self.paused,
+            trouble=self.source.trouble,
+            recording=recorder.outputs.overlay if recorder else None,
+            dropped=self.source.dropped,
+            missed=self.missed,
+            timing=self._summary,
+        )
+
+    @property
+    def missed(self) -> int:
+        """Results that were not recorded for want of time."""
+        return self._missed + (self._recorder.missed if self._recorder else 0)
+
+    def toggle_recording(self) -> None:
+        """Begin a recording, or end the one that runs and finish its files."""
+        if self._recorder is not None:
+            with self._recording:
+                recorder, self._recorder = self._recorder, None
+            recorder.close()
+            self._missed += recorder.missed
+        elif self._recordings is not None:
+            faces = self.topologies.current.body.faces
+            outputs = next(self._recordings)
+            recorder = Recorder(outputs, faces, self.source, wait=not self.source.latest)
+            self.written.append(outputs)
+            with self._recording:
+                self._recorder = recorder
+
+    def close(self) -> None:
+        """End capture and inference, and finish the recording."""
+        self.source.close()
+        try:
+            if self._thread.ident:
+                self._thread.join()
+        finally:
+            if self._recorder is not None:
+                self.toggle_recording()
+
+    def _obey(self, action: Action) -> None:
+        if action is Action.PAUSE:
+            self.paused = not self.paused
+        elif action is Action.RECORD:
+            self.toggle_recording()
+        elif action is Action.TOPOLOGY:
+            other = "parallel" if self.topologies.current.topology == "serial" else "serial"
+            if other in self.topologies.names:
+                self.topologies.ask(other)
+
+    # In the thread of its own
+
+    def _work(self) -> None:
+        try:
+            self._infer_all()
+        except BaseException as error:
+            self._error = error
+
+    def _infer_all(self) -> None:
+        """Every frame that comes; a pipeline begins anew after a pause, a cut or a change."""
+        pipeline, held, begun, stale = self.topologies.current, Held(), 0, False
+        for frame in self.source:
+            if self.paused:
+                stale = True
+                continue
+            current = self.topologies.current
+            if stale or frame.cut or current is not pipeline:
+                self._finish(pipeline, held)
+                pipeline, stale = current, False
+            held.append((frame, perf_counter_ns()))
+            people = pipeline(frame.image, frame.t_ns)
+            self._deliver(pipeline.topology, held, people, pipeline.owed)
+            begun += 1
+            if begun == self._limit:
+                break
+        self._finish(pipeline, held)
+
+    def _finish(self, pipeline: Pipeline, held: Held) -> None:
+        """What the pipeline still owes; afterwards it has forgotten whom it followed."""
+        owed = [person for people in pipeline.flush() for person in people]
+        self._deliver(pipeline.topology, held, owed, 0)
+        pipeline.reset()
+
+    def _deliver(
+        self, topology: str, held: Held, people: Sequence[Person], still_owed: int
+    ) -> None:
+        """Results of the frames that are done: with a temporal network not always of one."""
+        done_ns = perf_counter_ns()
+        while len(held) > still_owed:
+            frame, started_ns = held.popleft()
+            timing = FrameTiming(frame.captured_ns, frame.received_ns, started_ns, done_ns)
+            self.log.add(timing)
+            mine = [person for person in people if person.t_ns == frame.t_ns]
+            result = Result(frame, mine, timing, topology)
+            self.results.put(result)
+            with self._recording:
+                if self._recorder is not None:
+                    self._recorder.add(result)

@@ -1,0 +1,76 @@
+"""What every viewer does, and the one that shows only figures."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from .result import Result, Status, readout
+
+
+class Action(enum.Enum):
+    """What the user may ask for; each changes to the other state and back. The value is its key."""
+
+    TOPOLOGY = "t"
+    CALIBRATION = "c"
+    RECORD = "r"
+    PAUSE = "space"
+    QUIT = "q"
+
+
+LABELS = {
+    Action.TOPOLOGY: "serial / parallel",
+    Action.CALIBRATION: "before / after calibration",
+    Action.RECORD: "record",
+    Action.PAUSE: "pause",
+    Action.QUIT: "quit",
+}
+KEYS = "   ".join(f"{action.value}: {label}" for action, label in LABELS.items())
+
+
+@dataclass(frozen=True)
+class View:
+    """What is to be seen. calibrated: the mesh after calibration, not the generator's."""
+
+    result: Result
+    status: Status
+    calibrated: bool
+
+
+class Viewer(Protocol):
+    """Used by one thread, which made it. draws: whether there is a picture."""
+
+    draws: bool
+
+    def poll(self) -> Iterable[Action]:
+        """What the user asked for since the last time."""
+
+    def show(self, view: View) -> None:
+        """Show it; the same one may come again, with another status."""
+
+    def close(self) -> None:
+        """Take it off the screen."""
+
+
+class Figures:
+    """The read-out in the terminal, and no picture. Where there is no terminal, nothing."""
+
+    draws = False
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.status import Status as Line
+
+        self._line = Line("waiting for the first frame", console=Console(stderr=True))
+        self._line.start()
+
+    def poll(self) -> Iterable[Action]:
+        return ()
+
+    def show(self, view: View) -> None:
+        self._line.update("   ".join(readout(view.status, view.calibrated)))
+
+    def close(self) -> None:
+        self._line.stop()

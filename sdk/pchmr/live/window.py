@@ -1,0 +1,65 @@
+"""A window on the desktop, by SDL (package pygame-ce: its wheel carries all it needs)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import numpy as np
+
+from pchmr_engines.errors import InputError, MissingDependency
+
+from .draw import Overlay, write_lines
+from .result import readout
+from .viewer import KEYS, Action, View
+
+
+class Window:
+    """Shows views with their read-out, and takes keys. Made and used by the main thread only, as
+    desktops ask.
+
+    faces: (F, 3) of the body.
+
+    Raises:
+        MissingDependency: pygame-ce is not installed. InputError: there is no display.
+    """
+
+    draws = True
+
+    def __init__(self, faces: np.ndarray) -> None:
+        os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+        try:
+            import pygame
+        except ImportError as error:
+            raise MissingDependency("pygame-ce", "window", "a window") from error
+        self._pygame, self._overlay = pygame, Overlay(faces)
+        try:
+            pygame.display.init()
+        except pygame.error as error:
+            raise InputError(
+                f"no window can be opened here ({error}): use --headless and look with a browser"
+            ) from error
+        pygame.display.set_caption("pchmr")
+        self._keys = {pygame.key.key_code(action.value): action for action in Action}
+        self._keys[pygame.K_ESCAPE] = Action.QUIT
+
+    def poll(self) -> Iterable[Action]:
+        for event in self._pygame.event.get():
+            if event.type == self._pygame.QUIT:
+                yield Action.QUIT
+            elif event.type == self._pygame.KEYDOWN and event.key in self._keys:
+                yield self._keys[event.key]
+
+    def show(self, view: View) -> None:
+        picture = self._overlay.draw(view)
+        write_lines(picture, [*readout(view.status, view.calibrated), KEYS])
+        size = (picture.shape[1], picture.shape[0])
+        screen = self._pygame.display.get_surface()
+        if screen is None or screen.get_size() != size:
+            flags = self._pygame.RESIZABLE | self._pygame.SCALED
+            screen = self._pygame.display.set_mode(size, flags)
+        screen.blit(self._pygame.image.frombuffer(picture.data, size, "BGR"), (0, 0))
+        self._pygame.display.flip()
+
+    def close(self) -> None:
+        self._pygame.display.quit()
