@@ -12,8 +12,8 @@ from .errors import EngineError, MissingDependency
 def count_macs(path: str | Path, batch: int = 1) -> tuple[int, int]:
     """(multiply-adds, parameters) of a graph at one batch.
 
-    Counts convolutions and matrix products, which is what papers count; additions, activations
-    and resizing are left out. Raises: EngineError when a shape cannot be inferred.
+    Counts convolutions, matrix products and GRUs, which is what papers count; additions,
+    activations and resizing are left out. Raises: EngineError when a shape cannot be inferred.
     """
     try:
         import onnx
@@ -30,13 +30,20 @@ def count_macs(path: str | Path, batch: int = 1) -> tuple[int, int]:
     graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
-        shapes[value.name] = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        shape = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        # Indices that count the rows lose the batch, which then is the one unknown dimension.
+        shapes[value.name] = [batch, *shape[1:]] if shape[:1] == [0] else shape
     macs = sum(_node_macs(node, shapes, str(path)) for node in graph.node)
     return macs, sum(prod(tensor.dims) for tensor in graph.initializer)
 
 
 def _node_macs(node: Any, shapes: dict[str, list[int]], where: str) -> int:
     """Output elements x products a element, or for a transposed convolution the mirror of it."""
+    if node.op_type == "GRU":
+        source, weight, recurrent = (shapes.get(name) for name in node.input[:3])
+        if not source or not weight or not recurrent or 0 in (*source, *weight, *recurrent):
+            raise EngineError(f"{where}: the shapes around GRU {node.name!r} are not known")
+        return prod(source[:2]) * (prod(weight) + prod(recurrent))
     if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
         return 0
     source, weight, result = (shapes.get(n) for n in (*node.input[:2], node.output[0]))
