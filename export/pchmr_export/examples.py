@@ -25,10 +25,14 @@ def example_inputs(spec: NetworkSpec) -> Arrays:
     given = stage_input(spec)
     seed = f"export:{spec.name}"
     if isinstance(spec.input, ImageInput):
-        rows = _real_crop(spec.input.size), synthetic_image(seed, spec.input.size)
-        return {given.name: np.stack(rows)}
+        return {given.name: image_examples(seed, spec.input.size)}
     kind = "normal" if given.name == "features" else "uniform"
     return {given.name: seeded_input(seed, given.sized(2), kind)}
+
+
+def image_examples(seed: str, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """(2, H, W, 3) RGB: a crop of the demo video and a picture made up from `seed`."""
+    return np.stack([_real_crop(size), synthetic_image(seed, size)])
 
 
 def _real_crop(size: tuple[int, int]) -> NDArray[np.uint8]:

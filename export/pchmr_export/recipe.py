@@ -1,0 +1,187 @@
+"""What a bundle is made of: a recipe's TOML as frozen dataclasses, checked before any work begins.
+
+recipe = read_recipe(Path("recipe.toml"))
+recipe.stages["generator"].network
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pchmr_engines.errors import InputError
+from pchmr_engines.manifest import Role, Topology
+from pchmr_training.calibration import BONES_OF
+from pchmr_training.networks import ImageInput, KeypointInput, NetworkSpec, get_network
+
+from .strict_toml import from_toml, nearest, read_toml
+
+SEEDED = "seeded"
+"""In place of a checkpoint: weights that follow from their names alone and mean nothing."""
+
+ROLES: Mapping[str, Role] = {
+    "encoder": "encoder",
+    "generator": "mesh-generator",
+    "pose2d": "pose2d",
+    "pose3d": "pose3d",
+    "lifter": "lifter",
+}
+"""Stage -> what it does in the pipeline."""
+
+
+@dataclass(frozen=True)
+class CustomKeypoints:
+    """2D joints that a network of the user's own takes, (B, J, 2), or (B, frames, J, 2).
+
+    normalise: "screen" or "pose2mesh", as `pchmr_training.networks` has them.
+    """
+
+    skeleton: str
+    normalise: str = "screen"
+    frames: int = 1
+
+
+@dataclass(frozen=True)
+class CustomInput:
+    """What a network of the user's own takes; one of the three.
+
+    image: a crop, and how its pixels become the network's numbers. tensors: name -> shape without
+    the batch, float32.
+    """
+
+    image: ImageInput | None = None
+    keypoints: CustomKeypoints | None = None
+    tensors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StageRecipe:
+    """One stage: a network of the registry and its checkpoint, or a source of the user's own.
+
+    network: a name of `pchmr networks`. checkpoint: a file, or "seeded". precisions: the first one
+    runs by default. source (kind "custom"): "package.module:factory", or an .onnx or .ts file.
+    outputs: names of what it gives, in order. skeleton: of the output. settings: for the runtime.
+    """
+
+    kind: Literal["network", "custom"] = "network"
+    network: str | None = None
+    checkpoint: str | None = None
+    precisions: tuple[str, ...] = ("fp32",)
+    licence: str | None = None
+    source: str | None = None
+    takes: CustomInput | None = None
+    outputs: tuple[str, ...] = ()
+    skeleton: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> NetworkSpec | None:
+        """What is known of the network; None for a custom one. Raises: InputError."""
+        return get_network(self.network) if self.network is not None else None
+
+    @property
+    def is_seeded(self) -> bool:
+        return self.checkpoint == SEEDED
+
+    @property
+    def takes_joints(self) -> str | None:
+        """The skeleton of its 2D joints, where it takes some."""
+        spec = self.spec
+        given = spec.input if spec else self.takes and self.takes.keypoints
+        return given.skeleton if isinstance(given, KeypointInput | CustomKeypoints) else None
+
+    @property
+    def gives_joints(self) -> str | None:
+        """The skeleton of what it gives."""
+        spec = self.spec
+        return spec.skeleton if spec else self.skeleton
+
+
+@dataclass(frozen=True)
+class BodyRecipe:
+    """file: SMPL's .pkl or .npz, an open body's .npz, "open" or "synthetic". regressors: skeleton
+    -> .npy (N, V), those that the file lacks. licence: one line, for the manifest."""
+
+    file: str = "open"
+    regressors: Mapping[str, str] = field(default_factory=dict)
+    licence: str | None = None
+
+
+@dataclass(frozen=True)
+class CalibrationRecipe:
+    """skeleton: of the target joints, by default the pose stream's. weights: what `pchmr train
+    calibration` wrote; without, initial ones of `bones` bones a vertex. conversions: the
+    approximate ones that the recipe accepts, as "coco17 -> h36m17"."""
+
+    skeleton: str | None = None
+    weights: str | None = None
+    bones: int = 4
+    conversions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A bundle's parts. topologies: by default all that the stages allow. folder: where relative
+    paths begin, not part of the file."""
+
+    name: str
+    stages: Mapping[str, StageRecipe]
+    body: BodyRecipe = BodyRecipe()
+    calibration: CalibrationRecipe = CalibrationRecipe()
+    topologies: tuple[Topology, ...] = ()
+    folder: Path = Path()
+
+    def path(self, text: str) -> Path:
+        """The file that a path of the recipe names, or a TensorFlow checkpoint's prefix.
+
+        Raises: InputError where there is none.
+        """
+        path = self.folder / Path(text).expanduser()
+        if not path.is_file() and not path.with_name(f"{path.name}.index").is_file():
+            raise InputError(f"{self.name}: there is no file {path}")
+        return path
+
+    @property
+    def skeleton(self) -> str:
+        """Of the target joints and of the bones that the calibration turns."""
+        stages = self.stages
+        joints = [stages[name].gives_joints for name in ("lifter", "pose3d") if name in stages]
+        chosen = self.calibration.skeleton or next(iter(joints), None) or "smpl24"
+        return BONES_OF.get(chosen, chosen)
+
+    def conversions(self) -> dict[str, tuple[str, str]]:
+        """Where joints change hands -> from which skeleton to which, both the same or not."""
+        pairs: dict[str, tuple[str | None, str | None]] = {}
+        stages = self.stages
+        if "lifter" in stages:
+            if "pose2d" in stages:
+                pairs["lifter"] = stages["pose2d"].gives_joints, stages["lifter"].takes_joints
+            pairs["target"] = stages["lifter"].gives_joints, self.skeleton
+        if "pose3d" in stages:
+            pairs["pose3d"] = stages["pose3d"].gives_joints, self.skeleton
+        return {key: (a, b) for key, (a, b) in pairs.items() if a is not None and b is not None}
+
+    @property
+    def regressed(self) -> tuple[str, ...]:
+        """The skeletons whose joints the body has to give: the target's, the serial lifter's."""
+        lifter = self.stages.get("lifter")
+        taken = lifter.takes_joints if lifter and "serial" in self.topologies else None
+        return tuple(dict.fromkeys(filter(None, (self.skeleton, taken))))
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in a file. Raises: InputError, one line, for anything that cannot be meant."""
+    return recipe_from_tables(read_toml(path), path.name, path.parent)
+
+
+def recipe_from_tables(tables: Mapping[str, Any], where: str, folder: Path = Path()) -> Recipe:
+    """The recipe of parsed TOML, checked. where: what messages call it."""
+    from .recipe_checks import checked
+
+    stages = tables.get("stages")
+    for name in stages if isinstance(stages, dict) else ():
+        if name not in ROLES:
+            raise InputError(f"{where}: stage {name!r} is unknown; {nearest(name, ROLES)}")
+    if "folder" in tables:
+        raise InputError(f"{where}.folder is unknown: paths begin where the recipe lies")
+    return checked(replace(from_toml(Recipe, dict(tables), where), folder=folder), where)

@@ -1,0 +1,186 @@
+"""Whether the parts of a recipe fit together; each fault is one line."""
+
+import warnings
+from dataclasses import replace
+from typing import get_args
+
+from pchmr_engines.errors import InputError
+from pchmr_engines.manifest import Precision, Topology
+from pchmr_kernels.conversions import ApproximateConversion, get_conversion
+from pchmr_kernels.skeletons import SKELETONS
+from pchmr_training.mesh_streams import GENERATORS
+from pchmr_training.networks import NETWORKS, FeatureInput, ImageInput, KeypointInput, NetworkSpec
+
+from .recipe import Recipe, StageRecipe
+from .strict_toml import nearest
+
+NEEDS = {
+    "mesh-only": "needs the stage generator",
+    "serial": "needs the stages generator and lifter",
+    "parallel": "needs the stages generator and pose3d, or generator, pose2d and lifter",
+    "template": "needs the stage pose3d, or pose2d and lifter",
+}
+
+
+def checked(recipe: Recipe, where: str) -> Recipe:
+    """The recipe, its topologies filled in. Raises: InputError where its parts do not fit."""
+    for name, stage in recipe.stages.items():
+        _check_stage(name, stage, f"{where}: stage {name}")
+    _check_encoder(recipe, where)
+    possible = possible_topologies(recipe)
+    if not possible:
+        raise InputError(
+            f"{where}: stages {list(recipe.stages)} make no topology; serial {NEEDS['serial']}"
+        )
+    for topology in recipe.topologies:
+        if topology not in possible:
+            raise InputError(
+                f"{where}: topology {topology} {NEEDS[topology]}; these stages allow "
+                f"{', '.join(possible)}"
+            )
+    if recipe.skeleton not in SKELETONS:
+        raise InputError(
+            f"{where}: skeleton {recipe.skeleton!r} is unknown; "
+            f"{nearest(recipe.skeleton, SKELETONS)}"
+        )
+    _check_conversions(recipe, where)
+    return replace(recipe, topologies=recipe.topologies or possible)
+
+
+def possible_topologies(recipe: Recipe) -> tuple[Topology, ...]:
+    """What the stages of a recipe allow, the richest last but the template."""
+    has = recipe.stages.keys()
+    pose_stream = "pose3d" in has or {"pose2d", "lifter"} <= has
+    answers: dict[Topology, bool] = {
+        "serial": {"generator", "lifter"} <= has,
+        "parallel": "generator" in has and pose_stream,
+        "template": pose_stream,
+        "mesh-only": "generator" in has,
+    }
+    return tuple(topology for topology, is_possible in answers.items() if is_possible)
+
+
+def plays(name: str) -> dict[str, NetworkSpec]:
+    """The networks of the registry that can be the stage `name`."""
+    return {network: spec for network, spec in NETWORKS.items() if _can_be(spec, name)}
+
+
+def _can_be(spec: NetworkSpec, stage: str) -> bool:
+    if stage == "generator":
+        return spec.name in GENERATORS
+    if stage == "encoder":
+        encoders = [s.input.encoder for s in NETWORKS.values() if isinstance(s.input, FeatureInput)]
+        return spec.name in encoders
+    if stage == "lifter":
+        return isinstance(spec.input, KeypointInput) and "absolute position" not in spec.unit
+    unit = "heat maps" if stage == "pose2d" else "cells"
+    return isinstance(spec.input, ImageInput) and spec.unit.startswith(unit)
+
+
+def _check_stage(name: str, stage: StageRecipe, where: str) -> None:
+    known = get_args(Precision)
+    for precision in stage.precisions:
+        if precision not in known:
+            raise InputError(
+                f"{where}: precision {precision!r} is unknown; {nearest(precision, known)}"
+            )
+        if stage.is_seeded and precision != "fp32":
+            raise InputError(
+                f"{where}: seeded weights are gated in fp32 only, not {precision}: the peak of a "
+                "noisy map says nothing; give a checkpoint"
+            )
+    if stage.precisions[:1] != ("fp32",) and "fp32" not in stage.precisions:
+        raise InputError(
+            f"{where}: precisions {list(stage.precisions)} lack fp32, the one that "
+            "the others are made from"
+        )
+    if stage.kind == "custom":
+        return _check_custom(name, stage, where)
+    for key in ("source", "takes", "outputs", "skeleton"):
+        if getattr(stage, key):
+            raise InputError(f'{where}: {key} belongs to a custom stage; add kind = "custom"')
+    if stage.network is None or stage.checkpoint is None:
+        raise InputError(f'{where} needs a network and a checkpoint (a file, or "seeded")')
+    if stage.network not in NETWORKS:
+        raise InputError(
+            f"{where}: no network is called {stage.network!r}; {nearest(stage.network, NETWORKS)}"
+        )
+    if stage.network not in plays(name):
+        raise InputError(f"{where}: {stage.network} is no {name}; known: {', '.join(plays(name))}")
+
+
+def _check_custom(name: str, stage: StageRecipe, where: str) -> None:
+    if stage.network or stage.checkpoint:
+        raise InputError(f"{where}: a custom stage has a source, and no network or checkpoint")
+    if not stage.source or not stage.takes or not stage.outputs:
+        raise InputError(f"{where}: a custom stage needs source, takes and outputs")
+    takes = stage.takes
+    given = [key for key in ("image", "keypoints", "tensors") if getattr(takes, key)]
+    if len(given) != 1:
+        raise InputError(
+            f"{where}.takes has {' and '.join(given) or 'nothing'}; expected one of image, "
+            "keypoints, tensors"
+        )
+    skeletons = {"skeleton": stage.skeleton}
+    if takes.keypoints:
+        skeletons["takes.keypoints.skeleton"] = takes.keypoints.skeleton
+    if name in ("pose2d", "pose3d", "lifter") and stage.skeleton is None:
+        raise InputError(f"{where} needs the skeleton of the joints that it gives")
+    for key, skeleton in skeletons.items():
+        if skeleton is not None and skeleton not in SKELETONS:
+            raise InputError(
+                f"{where}: {key} {skeleton!r} is unknown; {nearest(skeleton, SKELETONS)}"
+            )
+    if name == "lifter" and not takes.keypoints:
+        raise InputError(f"{where}: a lifter takes keypoints")
+
+
+def _check_encoder(recipe: Recipe, where: str) -> None:
+    """A generator of features needs the network that makes them, and no other one does."""
+    generator, encoder = (recipe.stages.get(name) for name in ("generator", "encoder"))
+    spec = generator.spec if generator else None
+    wanted = spec.input.encoder if spec and isinstance(spec.input, FeatureInput) else None
+    takes = generator.takes if generator else None
+    if wanted and encoder is None:
+        raise InputError(
+            f"{where}: {spec.name} takes features; add a stage encoder with "  # type: ignore[union-attr]
+            f'network = "{wanted}"'
+        )
+    if encoder is not None and not wanted and not (takes and takes.tensors):
+        raise InputError(f"{where}: nothing takes the features of the stage encoder; leave it out")
+    if encoder is not None and wanted and encoder.network not in (None, wanted):
+        raise InputError(
+            f"{where}: {spec.name} takes the features of {wanted}, not of {encoder.network}"  # type: ignore[union-attr]
+        )
+
+
+def _check_conversions(recipe: Recipe, where: str) -> None:
+    approximate = approximate_conversions(recipe, where)
+    named = recipe.calibration.conversions
+    for text in approximate:
+        if text not in named:
+            raise InputError(
+                f"{where}: {text} is approximate, a guess at joints defined differently; accept it "
+                f'by calibration.conversions = ["{text}"], or choose networks whose joints meet'
+            )
+    for text in named:
+        if text not in approximate:
+            raise InputError(
+                f"{where}: conversion {text!r} is named and not needed; needed are "
+                f"{list(approximate)}"
+            )
+
+
+def approximate_conversions(recipe: Recipe, where: str) -> tuple[str, ...]:
+    """The conversions of a recipe that are guesses. Raises: InputError for one that is unknown."""
+    found = []
+    for source, target in recipe.conversions().values():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ApproximateConversion)
+            try:
+                conversion = get_conversion(source, target)
+            except ValueError as error:
+                raise InputError(f"{where}: {error}") from error
+        if not conversion.exact:
+            found.append(f"{source} -> {target}")
+    return tuple(dict.fromkeys(found))

@@ -1,0 +1,258 @@
+"""One stage of a recipe: checkpoint -> ONNX -> gates on every backend, kept in the work folder."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from pchmr.prepost import normalise
+from pchmr.prepost.cpn import decode_cpn
+from pchmr.prepost.crops import Crop
+from pchmr.prepost.hrnet import decode_hrnet
+from pchmr_engines.macs import count_macs
+from pchmr_engines.manifest import FileRef, Graph, Parity, Provenance, Stage
+from pchmr_engines.store import npz_bytes, sha256_of
+from pchmr_engines.strict_json import from_json, parse_json, to_json
+from pchmr_engines.verify import Gate
+from pchmr_training.checkpoints import load_checkpoint
+from pchmr_training.networks import FeatureInput, KeypointInput, NetworkSpec
+from pchmr_training.networks.fixtures import seeded_network
+from pchmr_training.networks.seeding import seeded_input
+from pchmr_training.tf_bundle import bundle_prefix
+
+from .examples import Arrays, image_examples, parity_arrays, torch_outputs
+from .gates import DEGREES, TOLERANCES, View, check, measured, run_gates
+from .onnx_graph import StageFile, export_graph
+from .recipe import ROLES, Recipe
+from .stage_forms import StageForm, camera_settings, lifter_settings, network_form
+from .streaming_export import export_streaming, sequence_gates
+from .work_folder import WorkFolder, tool_versions
+
+UNITS = {
+    "rotmats": ("deg", DEGREES),
+    "cam": ("px", 112.0),
+    "betas": ("", 1.0),
+    "coord": ("px", 4.0),
+    "keypoints": ("px", 1.0),
+    **dict.fromkeys(("joints", "joints_3d", "vertices"), ("mm", 1000.0)),
+}
+"""Output -> its unit, and units per number of it; others are judged by their largest."""
+
+
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """A stage's network in torch. sha256: of its checkpoint; None for seeded weights."""
+
+    spec: NetworkSpec
+    network: nn.Module
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class BuiltStage:
+    """stage: for the manifest. files: by their path in the bundle. gates: as they were met."""
+
+    stage: Stage
+    files: Mapping[str, Path]
+    gates: tuple[Gate, ...]
+
+
+def load_network(recipe: Recipe, name: str) -> LoadedNetwork:
+    """The network of a stage of the registry. Raises: InputError for another network's file."""
+    stage = recipe.stages[name]
+    spec = stage.spec
+    assert spec is not None
+    assert stage.checkpoint is not None
+    if stage.is_seeded:
+        return LoadedNetwork(spec, seeded_network(spec)[0], None)
+    path = recipe.path(stage.checkpoint)
+    return LoadedNetwork(spec, load_checkpoint(path, spec.name).network, checkpoint_sha256(path))
+
+
+def checkpoint_sha256(path: Path) -> str:
+    """sha256 of a checkpoint; of a TensorFlow bundle, of the hashes of all its files."""
+    prefix = bundle_prefix(path)
+    if prefix is None:
+        return sha256_of(path)
+    parts = sorted(prefix.parent.glob(f"{prefix.name}.data-*"))
+    hashes = [sha256_of(part) for part in (Path(f"{prefix}.index"), *parts)]
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def build_stage(recipe: Recipe, name: str, work: WorkFolder) -> BuiltStage:
+    """A stage of the registry's networks, from the work folder where it was made before.
+
+    Raises: InputError for its checkpoint, GateFailed where a backend gives something else.
+    """
+    stage, spec = recipe.stages[name], recipe.stages[name].spec
+    assert spec is not None
+    assert stage.checkpoint is not None
+    sha256 = None if stage.is_seeded else checkpoint_sha256(recipe.path(stage.checkpoint))
+    crop = _crop_rule(recipe, name)
+    licence = stage.licence or spec.licence
+
+    def make(folder: Path) -> None:
+        network = load_network(recipe, name).network
+        source = "name-seeded weights" if sha256 is None else Path(str(stage.checkpoint)).name
+        provenance = Provenance(f"{spec.name}: {source}", licence, sha256, tool_versions())
+        if isinstance(spec.input, FeatureInput) or is_windowed(spec):
+            write_streaming_stage(folder, name, spec, network, provenance)
+        else:
+            form = network_form(name, spec, network, crop)
+            write_stage(folder, name, form, provenance, seeded=sha256 is None)
+
+    facts = {"stage": name, "network": spec.name, "crop": crop, "licence": licence}
+    return read_stage(work.step({**facts, "checkpoint": sha256}, make))
+
+
+def is_windowed(spec: NetworkSpec) -> bool:
+    """Whether a lifter sees several frames."""
+    return isinstance(spec.input, KeypointInput) and spec.input.frames > 1
+
+
+def _crop_rule(recipe: Recipe, name: str) -> str | None:
+    """VIBE's features are of a wider crop than SPIN's own."""
+    generator = recipe.stages.get("generator")
+    of_vibe = name == "encoder" and generator is not None and generator.network == "vibe"
+    return "vibe" if of_vibe else None
+
+
+def write_stage(
+    folder: Path, name: str, form: StageForm, provenance: Provenance, seeded: bool
+) -> None:
+    """Export, gate and describe a stage of single frames in `folder`, as its bundle will be."""
+    inputs = form_examples(name, form)
+    fed = [_as_the_network_takes(form, values) for values in inputs.values()]
+    data = parity_arrays(inputs, torch_outputs(form.module, fed, form.outputs))
+    file = export_graph(
+        form.graph_module, form.inputs, form.outputs, graph_path(folder, name), form.graph_rename
+    )
+    parity = {key: output_parity(key, data[f"outputs/{key}"]) for key in form.outputs}
+    views = keypoint_views(form.settings.get("decoder"))
+    gates = check(run_gates(name, file.path, parity, data, views, seeded=seeded))
+    stage = Stage(
+        name=name,
+        role=ROLES[name],
+        graphs=(),
+        inputs=file.inputs,
+        outputs=file.outputs,
+        provenance=provenance,
+        skeleton=form.skeleton,
+        crop=form.crop,
+        settings=form.settings,
+    )
+    finish_stage(folder, stage, file, data, measured(parity, gates), gates)
+
+
+def write_streaming_stage(
+    folder: Path, name: str, spec: NetworkSpec, network: nn.Module, provenance: Provenance
+) -> None:
+    """The same for a network that sees several frames: in its streaming or its window form."""
+    made = export_streaming(network, spec, graph_path(folder, name))
+    gates = check(
+        (
+            *run_gates(name, made.file.path, made.parity, made.data, seeded=True),
+            *sequence_gates(name, made, network),
+        )
+    )
+    given = spec.input
+    more = (
+        lifter_settings(given) if isinstance(given, KeypointInput) else camera_settings(spec.name)
+    )
+    stage = Stage(
+        name=name,
+        role=ROLES[name],
+        graphs=(),
+        inputs=made.file.inputs,
+        outputs=made.file.outputs,
+        provenance=provenance,
+        skeleton=spec.skeleton,
+        settings={**more, **made.settings},
+    )
+    finish_stage(folder, stage, made.file, made.data, measured(made.parity, gates), gates)
+
+
+def graph_path(folder: Path, name: str) -> Path:
+    """Where a stage's fp32 graph lies."""
+    return folder / "stages" / f"{name}.fp32.onnx"
+
+
+def finish_stage(
+    folder: Path,
+    stage: Stage,
+    file: StageFile,
+    data: Mapping[str, NDArray[Any]],
+    parity: Mapping[str, Parity],
+    gates: Sequence[Gate],
+) -> None:
+    """Write what `read_stage` reads; the graph is there already."""
+    macs, params = count_macs(file.path)
+    external = tuple(FileRef(f"stages/{path.name}") for path in file.external)
+    graph = Graph("fp32", f"stages/{file.path.name}", external, parity)
+    data_file = FileRef(f"parity/{stage.name}.npz")
+    stage = replace(stage, graphs=(graph,), parity_data=data_file, macs=macs, params=params)
+    (folder / "parity").mkdir()
+    (folder / data_file.file).write_bytes(npz_bytes(data))
+    (folder / "stage.json").write_text(to_json(stage), encoding="utf-8")
+    text = json.dumps([asdict(gate) for gate in gates])
+    (folder / "gates.json").write_text(text, encoding="utf-8")
+
+
+def read_stage(folder: Path) -> BuiltStage:
+    """What `finish_stage` wrote."""
+    path = folder / "stage.json"
+    stage = from_json(Stage, parse_json(path.read_text(encoding="utf-8"), str(path)), str(path))
+    refs = [
+        ref for graph in stage.graphs for ref in (graph.file, *(r.file for r in graph.external))
+    ]
+    files = {ref: folder / ref for ref in (*refs, f"parity/{stage.name}.npz")}
+    gates = json.loads((folder / "gates.json").read_text(encoding="utf-8"))
+    return BuiltStage(stage, files, tuple(Gate(**gate) for gate in gates))
+
+
+def form_examples(name: str, form: StageForm) -> Arrays:
+    """Two rows of everything a form takes."""
+    if form.image is not None:
+        return {"image": image_examples(f"export:{name}", form.image.size)}
+    return {
+        spec.name: seeded_input(
+            f"export:{name}:{spec.name}",
+            spec.sized(2),
+            "uniform" if spec.name == "keypoints" else "normal",
+        )
+        for spec in form.inputs
+    }
+
+
+def _as_the_network_takes(form: StageForm, values: NDArray[Any]) -> NDArray[Any]:
+    """An image is normalised in NumPy, so that the graph's own way is held against another."""
+    rule = form.image
+    if rule is None:
+        return values
+    return normalise(values, rule.mean, rule.std, rule.value_range, rule.colour, rule.layout)
+
+
+def output_parity(name: str, expected: NDArray[Any]) -> Parity:
+    """The gate of an output, its value still 0."""
+    largest = 1 / float(np.abs(expected).max(initial=1e-9))
+    unit, scale = UNITS.get(name, ("of the largest", largest))
+    return Parity(unit, scale, 0.0, TOLERANCES[unit])
+
+
+def keypoint_views(decoder: str | None) -> tuple[View, ...]:
+    """Keypoints of heat maps, in pixels of the crop, as the runtime decodes them."""
+    decoders = {"hrnet": decode_hrnet, "cpn": decode_cpn}
+    if decoder not in decoders:
+        return ()
+    crop = Crop(np.zeros((0, 0, 3), np.uint8), np.eye(2, 3))
+
+    def keypoints(outputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        return np.stack([decoders[decoder](maps, crop)[:, :2] for maps in outputs["heatmaps"]])
+
+    return (View("keypoints", Parity("px", 1.0, 0.0, TOLERANCES["px"]), keypoints),)
