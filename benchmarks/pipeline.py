@@ -268,7 +268,8 @@ def memory(video: Path, frames: int, options: argparse.Namespace) -> dict[str, f
     class Watched:
         """The pipeline, with a look at the process's memory before every frame."""
 
-        body, bundle = pipeline.body, pipeline.bundle
+        def __getattr__(self, name: str) -> Any:
+            return getattr(pipeline, name)
 
         def __call__(self, *arguments: Any) -> list[Person]:
             seen.append(resident_mb("VmRSS"))

@@ -52,6 +52,8 @@ class Pipeline(Closing):
         people = pipe(frame)
 
     People are followed from one frame to the next; call `reset` between unrelated pictures.
+
+    frames: how many were given so far, which numbers the next one.
     """
 
     def __init__(
@@ -105,7 +107,7 @@ class Pipeline(Closing):
         self._executor = Executor(assembly.stages(), GIVEN, side_by_side)
         self._slots: dict[int, int] = {}
         self._epochs = [0] * max_people
-        self._frame = self._last_ns = 0
+        self.frames = self._last_ns = 0
         self._worker = ThreadPoolExecutor(1, "pchmr-pipeline")  # no thread before `submit`
 
     @classmethod
@@ -136,14 +138,14 @@ class Pipeline(Closing):
         image = _checked_frame(image)
         height, width = image.shape[:2]
         camera = self.camera or Camera.from_size(width, height)
-        time = self._frame * 1_000_000_000 // 30 if t_ns is None else t_ns
+        time = self.frames * 1_000_000_000 // 30 if t_ns is None else t_ns
         tracks = self._find(image)
         found_ms = (perf_counter_ns() - begin) / 1e6
         if not 0 <= time - self._last_ns <= LONGEST_GAP_NS:
             self._slots.clear()  # whoever is still there starts anew
         self._last_ns = time
         board = self._board(image, camera, time, tracks)
-        self._frame += 1
+        self.frames += 1
         boards = self._executor.run(board)
         return [x for done in boards for x in self._people(done, begin, {"find": found_ms})]
 
@@ -201,7 +203,7 @@ class Pipeline(Closing):
             self._epochs[self._slots[track]] += 1
         slots = [self._slots[track.track_id] for track in tracks]
         return [
-            Row(self._frame, t_ns, track.track_id, slot, self._epochs[slot])
+            Row(self.frames, t_ns, track.track_id, slot, self._epochs[slot])
             for track, slot in zip(tracks, slots, strict=True)
         ]
 

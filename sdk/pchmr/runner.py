@@ -13,6 +13,7 @@ import numpy as np
 
 from pchmr_engines.errors import InputError
 
+from .delay import Delay, KeptFrame
 from .latency import LatencyLog
 from .media import Frame, Image, Source, VideoWriter, write_photo
 from .overlay import Renderer
@@ -98,19 +99,28 @@ def run_source(
             ResultWriter(outputs.results, pipeline.body.faces, outputs.json, bundle=pipeline.bundle)
         )
         write = stack.enter_context(_overlay_writer(source, outputs.overlay))
-        try:
-            for frame in progress(source, source.kind, limit):
-                if source.kind == "folder":
-                    pipeline.reset()
-                people = pipeline(frame.image, frame.t_ns)
+        delay = Delay[KeptFrame](pipeline)
+
+        def note(done: Sequence[tuple[KeptFrame, Sequence[Person]]]) -> None:
+            for kept, people in done:
+                frame = kept.restore()
                 log.add(people)
                 results.add(frame.index, people)
                 begin = perf_counter_ns()
                 write(frame, draw(frame, people))
                 log.add_apart("draw", (perf_counter_ns() - begin) / 1e6)
+
+        try:
+            for frame in progress(source, source.kind, limit):
+                if source.kind == "folder":  # each photo stands alone
+                    note(delay.flush())
+                    pipeline.reset()
+                kept = KeptFrame.keep(frame, pipeline.look_ahead)
+                note(delay(kept, frame.image, frame.t_ns))
         except KeyboardInterrupt:
             if not source.live:
                 raise
+        note(delay.flush())
     if source.incomplete and log.frames != limit:
         raise InputError(
             f"the {source.kind} {source.incomplete}; expected all of it: copy, download or record "

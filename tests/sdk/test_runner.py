@@ -23,20 +23,32 @@ SIZE = (64, 48)  # width, height
 
 
 class FakePipeline:
-    """Finds one made-up person in every frame whose middle is not black."""
+    """Finds one made-up person in every frame whose middle is not black, `look_ahead` later."""
 
     body = SimpleNamespace(faces=FACES)
     bundle = None
 
-    def __init__(self) -> None:
-        self.frames = self.resets = 0
+    def __init__(self, look_ahead: int = 0) -> None:
+        self.look_ahead, self.frames, self.resets = look_ahead, 0, 0
+        self._late: list[list[Person]] = []
 
     def __call__(self, image: NDArray[np.uint8], t_ns: int | None = None) -> list[Person]:
+        people = []
+        if image[image.shape[0] // 2, image.shape[1] // 2].any():
+            person = make_person(self.frames, camera=Camera.from_size(*SIZE))
+            vertices = person.vertices * np.float32(0.3) + (0, 0, 3)
+            people = [replace(person, vertices=vertices)]
         self.frames += 1
-        if not image[image.shape[0] // 2, image.shape[1] // 2].any():
-            return []
-        person = make_person(self.frames, camera=Camera.from_size(*SIZE))
-        return [replace(person, vertices=person.vertices * np.float32(0.3) + (0, 0, 3))]
+        self._late.append(people)
+        return self._late.pop(0) if self.owed > self.look_ahead else []
+
+    @property
+    def owed(self) -> int:
+        return len(self._late)
+
+    def flush(self) -> list[list[Person]]:
+        late, self._late = self._late, []
+        return late
 
     def reset(self) -> None:
         self.resets += 1
@@ -149,8 +161,10 @@ def test_the_input_is_never_replaced(photos: Path, video: Path, tmp_path: Path) 
 # Runs
 
 
-def run(given: Path, out: Path, **options: object) -> tuple[FakePipeline, Outputs, object]:
-    pipeline = FakePipeline()
+def run(
+    given: Path, out: Path, look_ahead: int = 0, **options: object
+) -> tuple[FakePipeline, Outputs, object]:
+    pipeline = FakePipeline(look_ahead)
     with open_source(given) as source:
         outputs = Outputs.beside(out, source, str(given), True)
         return pipeline, outputs, run_source(source, pipeline, outputs, **options)
@@ -194,6 +208,34 @@ def test_a_video(video: Path, tmp_path: Path) -> None:
     assert log.summary()["stages_ms"]["draw"]["p50"] > 0
 
 
+@pytest.mark.parametrize("look_ahead", [1, 3, 40])
+def test_late_people_are_drawn_and_stored_with_their_own_frame(
+    look_ahead: int, video: Path, photos: Path, tmp_path: Path
+) -> None:
+    """Also where the frames are kept as JPEG meanwhile, and where each photo stands alone."""
+    for given in (video, photos):
+        drawn = []
+
+        def draw(frame: Frame, people: list[Person], drawn: list = drawn) -> NDArray[np.uint8]:
+            drawn.append((frame.index, bool(frame.image[24, 32].any()), len(people)))
+            return frame.image
+
+        _, outputs, log = run(given, tmp_path / "out", look_ahead, draw=draw)
+        empty = 2 if given == video else 1
+        frames = 5 if given == video else 3
+        assert drawn == [(i, i != empty, int(i != empty)) for i in range(frames)]
+        stored = read_npz(outputs.results)
+        assert stored["frame"].tolist() == [i for i in range(frames) if i != empty]
+        assert (log.frames, log.people) == (frames, frames - 1)
+
+
+def test_an_interrupt_of_live_input_gives_what_is_owed(tmp_path: Path) -> None:
+    source, outputs = source_of("camera", tmp_path, frames=9)
+    with source:
+        log = run_source(source, interrupt_after(4, look_ahead=2), outputs)
+    assert log.frames == log.people == count_frames(outputs.overlay) == 4
+
+
 def test_a_limit(video: Path, tmp_path: Path) -> None:
     pipeline, outputs, _ = run(video, tmp_path / "out", limit=2)
     assert pipeline.frames == count_frames(outputs.overlay) == 2
@@ -217,14 +259,14 @@ def source_of(kind: str, tmp_path: Path, **options: object) -> tuple[Source, Out
     return source, Outputs(tmp_path / "x.mp4", tmp_path / "x.npz")
 
 
-def interrupt_after(frames: int) -> FakePipeline:
+def interrupt_after(frames: int, look_ahead: int = 0) -> FakePipeline:
     class Interrupted(FakePipeline):
         def __call__(self, image: NDArray[np.uint8], t_ns: int | None = None) -> list[Person]:
             if self.frames == frames:
                 raise KeyboardInterrupt
             return super().__call__(image, t_ns)
 
-    return Interrupted()
+    return Interrupted(look_ahead)
 
 
 @pytest.mark.parametrize("kind", ["stream", "camera"])
