@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pchmr.geometry import forward_kinematics, rotvec_to_rotmat
+from pchmr.geometry import rotvec_to_rotmat
+from pchmr_kernels.geometry import forward_kinematics
 from pchmr_kernels.skeletons import get_skeleton
 
 from .open_body_landmarks import POINTS, SKELETON_ROWS, SURFACE, Point

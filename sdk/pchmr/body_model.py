@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pchmr_kernels import native
+from pchmr_kernels.geometry import forward_kinematics
 from pchmr_kernels.weights import MOST_BONES, from_dense
 
 from .body_file import Body
-from .geometry import forward_kinematics
 
 Array = npt.NDArray[Any]
 Float32 = npt.NDArray[np.float32]

@@ -69,6 +69,11 @@ class Camera:
             ) from error
 
     @property
+    def lens(self) -> tuple[float, float, float, float]:
+        """fx, fy, cx, cy: the camera without its distortion."""
+        return self.fx, self.fy, self.cx, self.cy
+
+    @property
     def matrix(self) -> npt.NDArray[np.float64]:
         """The (3, 3) intrinsic matrix."""
         return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]], np.float64)

@@ -1,6 +1,5 @@
-"""Rotations and chains of them. Rotations keep the input's float type."""
+"""Rotations; they keep the input's float type."""
 
-from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -85,37 +84,6 @@ def rotmat_to_rotvec(rotmat: Array) -> Array:
     # angle / sine tends to 2 as the rotation vanishes
     scale = np.where(sine > _TINY, angle / np.maximum(sine, _TINY), 2.0)
     return (scale * quaternion[..., 1:]).astype(rotmat.dtype, copy=False)
-
-
-def forward_kinematics(
-    rotmats: Array, rest_joints: Array, parents: npt.NDArray[np.integer[Any]]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Skinning transforms (B, J, 3, 4), which take a joint's rest position and what hangs on it to
-    the posed one, and posed joints (B, J, 3); float64.
-
-    rotmats: (B, J, 3, 3), each joint's rotation to its parent; rest_joints: (B, J, 3); parents:
-    (J,), each before its children, -1 at the root, which stays where it is.
-    """
-    bones = rest_joints - rest_joints[:, parents]
-    bones[:, 0] = rest_joints[:, 0]
-    local = np.zeros((*rotmats.shape[:2], 4, 4))
-    local[..., :3, :3], local[..., :3, 3], local[..., 3, 3] = rotmats, bones, 1
-    world = local.copy()
-    for level, above in _levels(tuple(parents.tolist())):
-        world[:, level] = world[:, above] @ local[:, level]
-    joints = world[..., :3, 3].copy()
-    world[..., :3, 3] -= (world[..., :3, :3] @ rest_joints[..., None])[..., 0]
-    return world[..., :3, :], joints
-
-
-@lru_cache
-def _levels(parents: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
-    """Joints equally far from the root, and their parents, nearest first, the root left out."""
-    depth = [0] * len(parents)
-    for joint in range(1, len(parents)):
-        depth[joint] = depth[parents[joint]] + 1
-    levels = [[j for j, d in enumerate(depth) if d == level] for level in range(1, max(depth) + 1)]
-    return [(level, [parents[joint] for joint in level]) for level in levels]
 
 
 def _normalised(vectors: Array) -> Array:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from pchmr_kernels import geometry
+from pchmr_kernels.geometry import NEAREST_M
+
 from .camera import Camera
 
-NEAREST_M = 0.3  # a body closer than this to the lens cannot be seen whole: the fit has failed
+__all__ = ["NEAREST_M", "points_to_crop", "ray_rotation", "solve_translation", "unproject"]
 
 
 def ray_rotation(centre_px: np.ndarray, roll_rad: np.ndarray, camera: Camera) -> np.ndarray:
@@ -46,13 +49,7 @@ def points_to_crop(
     points_px: (B, N, 2) pixels, full frame. rotation: (B, 3, 3) from `ray_rotation`.
     size_px: (B,) side of the square crop. Returns (B, N, 2) float32, about -1..1 inside the crop.
     """
-    rays = np.ones((*points_px.shape[:2], 3))
-    rays[..., 0] = (points_px[..., 0] - camera.cx) / camera.fx
-    rays[..., 1] = (points_px[..., 1] - camera.cy) / camera.fy
-    seen = rays @ rotation  # row vectors: R^T applied
-    depth = np.maximum(seen[..., 2:], 1e-3)
-    scale = 2.0 * camera.fx / size_px
-    return (seen[..., :2] / depth * scale[:, None, None]).astype(np.float32)
+    return geometry.points_to_crop(points_px, rotation, size_px, camera.lens)
 
 
 def solve_translation(
@@ -68,22 +65,7 @@ def solve_translation(
     Returns t (B, 3) metres and ok (B,) bool, False where the fit failed; t is then
     a guess at the nearest allowed depth.
     """
-    a = (keypoints_2d[..., 0] - camera.cx) / camera.fx
-    b = (keypoints_2d[..., 1] - camera.cy) / camera.fy
-    w = np.maximum(keypoints_2d[..., 2].astype(np.float64), 1e-6)
-    x, y, z = np.moveaxis(points.astype(np.float64), -1, 0)
-    rx, ry = a * z - x, b * z - y
-    total, wa, wb = w.sum(1), (w * a).sum(1), (w * b).sum(1)
-    mean_rx, mean_ry = (w * rx).sum(1) / total, (w * ry).sum(1) / total
-    mean_a, mean_b = wa / total, wb / total
-    # Eliminating t_x and t_y from the normal equations leaves one equation for t_z.
-    spread = (w * ((a - mean_a[:, None]) ** 2 + (b - mean_b[:, None]) ** 2)).sum(1)
-    moment = (w * ((a - mean_a[:, None]) * rx + (b - mean_b[:, None]) * ry)).sum(1)
-    t_z = -moment / np.maximum(spread, 1e-12)
-    nearest = NEAREST_M - z.min(1)
-    ok = np.isfinite(t_z) & (t_z > nearest) & (spread > 1e-12)
-    t_z = np.where(ok, t_z, nearest)
-    return np.stack([mean_rx + mean_a * t_z, mean_ry + mean_b * t_z, t_z], 1), ok
+    return geometry.solve_translation(points, keypoints_2d, camera.lens)
 
 
 def unproject(points_px: np.ndarray, depth: np.ndarray, camera: Camera) -> np.ndarray:

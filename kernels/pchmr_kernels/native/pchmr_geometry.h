@@ -1,0 +1,35 @@
+/* Geometry of people between the networks; part of the C ABI of the native library.
+ *
+ * B batch, J joints, N points. Arrays are contiguous and owned by the caller. lens: fx, fy, cx, cy. */
+#ifndef PCHMR_GEOMETRY_ABI_H
+#define PCHMR_GEOMETRY_ABI_H
+
+#include "pchmr_kernels.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Skinning transforms (B, J, 3, 4) and joints (B, J, 3) of rotations to the parent (B, J, 3, 3) and
+ * rest joints (B, J, 3). parents: (J), each before its children, below 0 at the root. */
+PCHMR_API void pchmr_forward_kinematics_f64(int64_t batch, int32_t joints, const int32_t *parents,
+                                            const double *rotmats, const double *rest,
+                                            double *transforms, double *posed);
+
+/* Translations (B, 3) that put points (B, N, 3) onto keypoints (B, N, 3) - x, y in pixels, weight -
+ * by least squares; placed: (B), 0 where the fit fails and the nearest depth is taken. */
+PCHMR_API void pchmr_solve_translation_f64(const double *lens, int64_t batch, int32_t points,
+                                           const double *xyz, const double *keypoints,
+                                           double *translation, uint8_t *placed);
+
+/* Pixels (B, N, 2) as the cameras of crops see them, (B, N, 2) in halves of each crop's side.
+ * rotation: (B, 3, 3) of each crop's camera to the full one. side: (B) pixels. */
+PCHMR_API void pchmr_points_to_crop_f64(const double *lens, int64_t batch, int32_t points,
+                                        const double *pixels, const double *rotation,
+                                        const double *side, float *out);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
