@@ -17,7 +17,7 @@ LENS = (900.0, 950.0, 320.0, 250.0)
 
 
 def rotations(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    q, r = np.linalg.qr(rng.normal(size=(*shape, 3, 3)))
+    q, _ = np.linalg.qr(rng.normal(size=(*shape, 3, 3)))
     return q * np.sign(np.linalg.det(q))[..., None, None]
 
 
