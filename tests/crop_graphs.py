@@ -74,9 +74,12 @@ def image_graph(size: tuple[int, int], heads: Mapping[str, Head]) -> bytes:
     ]
     step = np.array([height // CELLS, width // CELLS])
     constants = {
-        **{"starts": step // 2, "ends": np.array([height, width])},
-        **{"axes": np.array([1, 2]), "steps": step},
-        **{"half": np.float32(127.5), "one": np.float32(1)},
+        "starts": step // 2,
+        "ends": np.array([height, width]),
+        "axes": np.array([1, 2]),
+        "steps": step,
+        "half": np.float32(127.5),
+        "one": np.float32(1),
     }
     return _graph(("image", TensorProto.UINT8, (height, width, 3)), nodes, constants, heads)
 

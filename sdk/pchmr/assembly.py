@@ -41,7 +41,7 @@ from .stages.keypoint_generator import KeypointGenerator
 from .stages.lifter import KeypointLifter, MeshLifter
 from .stages.network import CropStage
 from .stages.pose2d import Pose2DStage
-from .stages.pose3d import CellTarget, JointTarget
+from .stages.pose3d import CellJoints, CellPlacement, CellTarget, JointTarget
 from .stages.skeletons import JointPlacement, LiftedTarget, LifterInput
 from .stages.view import CropProjection, FrameProjection, GivenVertices, ViewStage
 
@@ -75,7 +75,7 @@ class Assembly:
     def stages(self) -> list[Stage]:
         """What follows once people are found."""
         if self.topology == "template":
-            return [*self._template(), *self._pose_stream(), self._stand(), self._calibrate()]
+            return [*self._template(), *self._pose_stream(), self._calibrate()]
         if self.topology == "mesh-only":
             return self._mesh_stream()
         if self.topology == "serial":
@@ -117,13 +117,6 @@ class Assembly:
         rest = self.model.body
         return [TemplateStage(len(rest.parents), rest.num_betas), self._body()]
 
-    def _stand(self) -> Stage:
-        """Where a template stands: where the pose stream's joints are seen."""
-        lifter = self.networks.need("lifter")
-        if takes_landmarks(lifter):
-            return PlaceStage("pose_landmarks", self.skeleton.root)
-        return JointPlacement(*lifter_skeletons(lifter), self.skeleton.root)
-
     def _body(self) -> BodyStage:
         landmarks = "blazepose33" in self.model.body.regressors
         return BodyStage(self.model, self._regressed(self.skeleton.name), landmarks)
@@ -143,13 +136,31 @@ class Assembly:
         return [CropProjection(self.model, seen, crop_camera(generator)), *lift]
 
     def _pose_stream(self) -> list[Stage]:
-        """Parallel: image -> target joints, in 3D at once or by lifting 2D ones."""
-        pose3d = self.networks.find("pose3d")
-        if pose3d and self.topology != "template":  # which has no depth to give it
+        """Parallel: image -> target joints, in 3D at once or by lifting 2D ones.
+
+        A template has no place of its own: it stands where these joints are seen.
+        """
+        if pose3d := self.networks.find("pose3d"):
             return self._pose3d(pose3d)
-        lifter = self.networks.need("lifter")
+        lifter, place = self.networks.need("lifter"), self.topology == "template"
         if takes_landmarks(lifter):
-            return self._landmark_target(lifter)
+            placed = [PlaceStage("pose_landmarks", self.skeleton.root)]
+            return [*self._landmark_target(lifter), *(placed if place else ())]
+        placement = JointPlacement(*lifter_skeletons(lifter), self.skeleton.root)
+        return [*self._lifted_target(lifter), *([placement] if place else ())]
+
+    def _landmark_target(self, lifter: manifest.Stage) -> list[Stage]:
+        """The open default's: a landmark network of its own where the bundle has one."""
+        network, pose2d = self.networks.keypoints(lifter), self.networks.find("pose2d")
+        if pose2d is None or not takes_rois(pose2d):
+            target = ImageTarget(self._carry(), "keypoints", "world")
+            return [KeypointLifter(network, "keypoints"), target]
+        own = PoseLandmarkStage(self.networks.landmarks(pose2d))
+        target = ImageTarget(self._carry(), "pose_keypoints", "pose_world")
+        return [own, KeypointLifter(network, "pose_keypoints"), target]
+
+    def _lifted_target(self, lifter: manifest.Stage) -> list[Stage]:
+        """2D joints found beforehand, those of the bundle's 2D network, or the tracker's."""
         pose2d = self.networks.find("pose2d")
         if self.pose2d is not None:
             return [self.pose2d, *self._lift(lifter, "pose_keypoints", self.pose2d.skeleton)]
@@ -158,19 +169,8 @@ class Assembly:
         lift = self._lift(lifter, "pose_keypoints", skeleton_of(pose2d))
         if takes_rois(pose2d):
             return [PoseLandmarkStage(self.networks.landmarks(pose2d)), *lift]
-        decoder = pose2d.settings.get("decoder", "keypoints")
-        network = self.networks.crops(pose2d)
-        return [Pose2DStage(network, decoder, pose2d.outputs[0].name), *lift]
-
-    def _landmark_target(self, lifter: manifest.Stage) -> list[Stage]:
-        """The open default's: a landmark network of its own where the bundle has one."""
-        pose2d = self.networks.find("pose2d")
-        network = KeypointLifter(self.networks.keypoints(lifter), "keypoints")
-        if pose2d is None or not takes_rois(pose2d):
-            return [network, ImageTarget(self._carry(), "keypoints", "world")]
-        own = PoseLandmarkStage(self.networks.landmarks(pose2d))
-        network = KeypointLifter(self.networks.keypoints(lifter), "pose_keypoints")
-        return [own, network, ImageTarget(self._carry(), "pose_keypoints", "pose_world")]
+        decoder, output = pose2d.settings.get("decoder", "keypoints"), pose2d.outputs[0].name
+        return [Pose2DStage(self.networks.crops(pose2d), decoder, output), *lift]
 
     def _lift(self, lifter: manifest.Stage, keypoints: str, skeleton: str) -> list[Stage]:
         """Keypoints of `skeleton` in the frame -> target joints."""
@@ -184,15 +184,21 @@ class Assembly:
         ]
 
     def _pose3d(self, stage: manifest.Stage) -> list[Stage]:
-        decoder, joints = stage.settings.get("decoder", "joints"), skeleton_of(stage)
-        output, size, target = stage.outputs[0].name, crop_of(stage).size, self.skeleton
-        network = CropStage("pose3d", self.networks.crops(stage), {output: "pose3d"}, "pose_affine")
+        """PoseNet's cells, whose root is as deep as the mesh's, or joints in metres."""
+        joints, crop = skeleton_of(stage), crop_of(stage)
+        decoder = stage.settings.get("decoder", "joints")
+        read = {stage.outputs[0].name: "pose3d"}
+        network = CropStage("pose3d", self.networks.crops(stage), read, "pose_affine")
+        target, place = self.skeleton, self.topology == "template"
         if decoder == "posenet":
-            return [network, CellTarget(joints, target.name, target.root, size)]
-        if decoder == "joints":
-            return [network, JointTarget(joints, target.name, size)]
+            cells = CellJoints(joints, target.name, crop.size)
+            placement = [CellPlacement(cells, target)] if place else []
+            return [network, *placement, CellTarget(cells, target.root)]
+        if decoder == "joints" and not place:
+            return [network, JointTarget(joints, target.name, crop.size)]
+        expected = "posenet, which says where a template stands" if place else "posenet or joints"
         raise BundleError(
-            f"stage {stage.name!r} (pose3d) has decoder {decoder!r}; expected posenet or joints"
+            f"stage {stage.name!r} (pose3d) has decoder {decoder!r}; expected {expected}"
         )
 
     # Calibration and joints

@@ -250,7 +250,7 @@ def test_serial(
 
 @dataclass
 class OfficialDecoding:
-    """A 2D stream with the networks' own decoding, which has no gradient: heat maps -> keypoints."""
+    """A 2D stream with the networks' own decoding, which has no gradient."""
 
     weight: np.ndarray
     decoder: str
@@ -298,11 +298,8 @@ def test_parallel_with_a_2d_network(
             image,
         )
     # As of VideoPose3D, but a single frame.
+    torch_lifter = NetworkLifter("semgcn_plain", TorchHeads(head), "semgcn16")
     with pytest.warns(ApproximateConversion):
-        torch_lifter = NetworkLifter("semgcn_plain", TorchHeads(head), "semgcn16", "coco17")
-        torch_lifter.spec = replace(
-            torch_lifter.spec, input=replace(torch_lifter.spec.input, skeleton="h36m17")
-        )
         torch_lifter.before = JointConversion("coco17", "h36m17")
     torch_lifter.within = torch_lifter.after = JointConversion("h36m17", "h36m17")
     stream = NetworkPoseStream(OfficialDecoding(scores * weight, decoder), torch_lifter)
