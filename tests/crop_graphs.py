@@ -70,7 +70,7 @@ def image_graph(size: tuple[int, int], heads: Mapping[str, Head]) -> bytes:
         helper.make_node("Slice", ["pixels", "starts", "ends", "axes", "steps"], ["cells"]),
         helper.make_node("Flatten", ["cells"], ["flat"]),
         helper.make_node("Div", ["flat", "half"], ["scaled"]),
-        helper.make_node("Sub", ["scaled", "one"], ["features"]),
+        helper.make_node("Sub", ["scaled", "one"], ["numbers"]),
     ]
     step = np.array([height // CELLS, width // CELLS])
     constants = {
@@ -86,7 +86,7 @@ def image_graph(size: tuple[int, int], heads: Mapping[str, Head]) -> bytes:
 
 def array_graph(name: str, shape: tuple[int, ...], heads: Mapping[str, Head]) -> bytes:
     """ONNX: an input (B, ...) float32, flattened -> the heads."""
-    nodes = [helper.make_node("Flatten", [name], ["features"])]
+    nodes = [helper.make_node("Flatten", [name], ["numbers"])]
     return _graph((name, TensorProto.FLOAT, shape), nodes, {}, heads)
 
 
@@ -121,7 +121,7 @@ def _graph(
             f"{name}_shape": np.array([-1, *head.shape], np.int64),
         }
         nodes += [
-            helper.make_node("MatMul", ["features", f"{name}_weight"], [f"{name}_product"]),
+            helper.make_node("MatMul", ["numbers", f"{name}_weight"], [f"{name}_product"]),
             helper.make_node("Add", [f"{name}_product", f"{name}_bias"], [f"{name}_sum"]),
             helper.make_node("Reshape", [f"{name}_sum", f"{name}_shape"], [name]),
         ]

@@ -78,8 +78,7 @@ class CellPlacement(HostStage):
         board["placed"] = (root > 0) & (depth > NEAREST_M)
         depth = np.where(board["placed"], depth, NEAREST_M)
         at = self._skeleton.root
-        stands = base[:, at] + depth[:, None] * slope[:, at]
-        board["translation"] = stands - board["source"][:, at]
+        board["translation"] = depth[:, None] * slope[:, at] - board["source"][:, at]
 
 
 class JointTarget(HostStage):

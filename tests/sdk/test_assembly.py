@@ -1,0 +1,433 @@
+"""Bundles of networks over crops: the stages of each topology, and what is said of broken ones."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from crop_graphs import (
+    Head,
+    MadeUp,
+    array_graph,
+    heatmap_graph,
+    image_graph,
+    make_bundle,
+)
+from tiny_body import tiny_arrays
+
+from pchmr.assembly import GIVEN, Assembly
+from pchmr.bodies import BodyModel, body_from_arrays
+from pchmr.bundle_networks import BundleNetworks
+from pchmr.camera import Camera
+from pchmr.detections import DetectedKeypoints
+from pchmr.executor import Executor
+from pchmr.stages.base import Board, Row
+from pchmr_engines.bundle import Bundle
+from pchmr_engines.errors import BundleError, InputError
+from pchmr_engines.manifest import Crop
+from pchmr_kernels.conversions import ApproximateConversion
+from pchmr_kernels.skeletons import get_skeleton
+
+SMPL = get_skeleton("smpl24")
+SIZE = (640, 480)
+BOXES = np.array([[100.0, 60, 260, 420], [400, 100, 500, 400], [500.0, 20, 640, 470]])
+SQUARE = Crop((224, 224), "rgb", "spin")
+CAMERA = {"camera": "perspective", "camera_size": 224}
+UPRIGHT = np.diag([1.0, -1.0, -1.0])
+
+
+def mesh_heads() -> dict[str, Head]:
+    rest = np.tile(np.eye(3), (24, 1, 1))
+    rest[0] = UPRIGHT
+    return {
+        "rotmats": Head.random(1, rest, 0.02),
+        "betas": Head.random(2, np.zeros(10), 0.5),
+        "cam": Head.random(3, np.array([0.8, 0.0, 0.3]), 0.05),
+    }
+
+
+GENERATOR = MadeUp(
+    "generator",
+    "mesh-generator",
+    image_graph(SQUARE.size, mesh_heads()),
+    "smpl24",
+    SQUARE,
+    CAMERA,
+)
+
+
+def lifter(taken: str = "h36m17", lifted: str = "h36m17") -> MadeUp:
+    given, joints = len(get_skeleton(taken)), h36m_rest()[: len(get_skeleton(lifted))]
+    head = Head.random(5, joints, 0.1, 2 * given)
+    graph = array_graph("keypoints", (given, 2), {"joints": head})
+    return MadeUp("lifter", "lifter", graph, lifted, settings={"keypoints": taken})
+
+
+def pose2d(decoder: str = "hrnet") -> MadeUp:
+    weight = np.random.default_rng(6).normal(size=(17, 3))
+    graph = heatmap_graph((96, 128), weight)
+    crop = Crop((96, 128), "rgb", "hrnet")
+    return MadeUp("pose2d", "pose2d", graph, "coco17", crop, {"decoder": decoder})
+
+
+def pose3d(decoder: str = "posenet", skeleton: str = "posenet18") -> MadeUp:
+    rest = h36m_rest()
+    joints = np.concatenate([rest, rest[8:9]])
+    crop = Crop((256, 256), "rgb", "posenet")
+    if decoder == "posenet":
+        joints = 32 + 25 * joints
+    head = Head.random(7, joints, 0.01)
+    return MadeUp(
+        "pose3d",
+        "pose3d",
+        image_graph(crop.size, {"coord": head}),
+        skeleton,
+        crop,
+        {"decoder": decoder},
+    )
+
+
+def h36m_rest() -> np.ndarray:
+    """(17, 3): the tiny body's joints as Human3.6M's, y down."""
+    return (
+        body_from_arrays(body_arrays()).regressor("h36m17") @ tiny_arrays()["v_template"] @ UPRIGHT
+    )
+
+
+def body_arrays() -> dict[str, np.ndarray]:
+    """The tiny body, which regresses Human3.6M's joints as some of SMPL's, or near them."""
+    arrays = tiny_arrays()
+    near = {"spine": "spine2", "thorax": "neck", "nose": "head"}
+    rows = [SMPL.index(near.get(name, name)) for name in get_skeleton("h36m17").joints]
+    regressor = arrays["J_regressor"][rows].astype(np.float32)
+    nose = get_skeleton("h36m17").index("nose")
+    regressor[nose] = (regressor[nose] + arrays["J_regressor"][SMPL.index("neck")]) / 2
+    return {**arrays, "regressor_h36m17": regressor}
+
+
+def assemble(
+    folder: Path, stages: list[MadeUp], topology: str, *skeletons: str, **options: Any
+) -> Assembly:
+    bundle = make_bundle(folder, stages, body_arrays(), *(skeletons or ("h36m17",)))
+    return assembly_of(bundle, topology, **options)
+
+
+def assembly_of(bundle: Bundle, topology: str, **options: Any) -> Assembly:
+    model = BodyModel(body_from_arrays(bundle.body()))
+    return Assembly(BundleNetworks(bundle, "onnxruntime", 1, 4), topology, model, **options)
+
+
+def run(assembly: Assembly, camera: Camera | None = None, boxes: np.ndarray = BOXES) -> Board:
+    image = np.random.default_rng(0).integers(0, 256, (*SIZE[::-1], 3), np.uint8)
+    image = np.ascontiguousarray(image[::20, ::20].repeat(20, 0).repeat(20, 1))
+    rows = [Row(0, 0, row, row) for row in range(len(boxes))]
+    board = Board(image, camera or Camera.from_size(*SIZE), rows, [])
+    board["box"] = boxes
+    board["crop_rotation"] = np.tile(np.eye(3), (len(boxes), 1, 1))
+    draw = np.random.default_rng(1)
+    points = (
+        boxes[:, None, :2]
+        + draw.random((len(boxes), 33, 2)) * (boxes[:, 2:] - boxes[:, :2])[:, None]
+    )
+    board["keypoints"] = np.concatenate([points, np.ones((len(boxes), 33, 1))], -1)
+    Executor(assembly.stages(), GIVEN, False).run(board)
+    return board
+
+
+STREAMS = {
+    "mesh-only": ["generator", "view", "body"],
+    "serial": [
+        "generator",
+        "view",
+        "body",
+        "project",
+        "normalise",
+        "lifter",
+        "target",
+        "calibrate",
+    ],
+    "parallel": [
+        "generator",
+        "view",
+        "body",
+        "pose2d",
+        "normalise",
+        "lifter",
+        "target",
+        "calibrate",
+    ],
+    "template": [
+        "generator",
+        "body",
+        "pose2d",
+        "normalise",
+        "lifter",
+        "target",
+        "place",
+        "calibrate",
+    ],
+}
+
+
+@pytest.mark.filterwarnings("ignore::pchmr_kernels.conversions.ApproximateConversion")
+@pytest.mark.parametrize("topology", STREAMS)
+def test_stages_of_a_topology_in_the_papers_order(topology: str, tmp_path: Path) -> None:
+    assembly = assemble(tmp_path / "b", [GENERATOR, pose2d(), lifter()], topology)
+    assert [stage.name for stage in assembly.stages()] == STREAMS[topology]
+    board = run(assembly)
+    assert board["placed"].all() == (topology != "template")  # noise of heat maps is no body
+    if topology != "mesh-only":
+        assert board["calibrated"].shape == (3, 48, 3)
+        assert np.isfinite(board["calibrated"]).all()
+
+
+def test_the_open_default_is_assembled_as_before(open_bundle: Bundle) -> None:
+    names = {
+        topology: [stage.name for stage in assembly_of(open_bundle, topology).stages()]
+        for topology in ("serial", "parallel", "template")
+    }
+    mesh = ["generator", "body", "place"]
+    assert names["serial"] == [*mesh, "lifter", "calibrate"]
+    assert names["parallel"] == [*mesh, "lifter", "target", "calibrate"]
+    assert names["template"] == ["generator", "body", "lifter", "target", "place", "calibrate"]
+
+
+def test_approximate_conversions_warn_once_and_say_which(tmp_path: Path) -> None:
+    assembly = assemble(tmp_path / "b", [GENERATOR, pose2d(), lifter()], "parallel")
+    with pytest.warns(ApproximateConversion, match="coco17 -> h36m17") as caught:
+        assembly.stages()
+    assert len(caught) == 1
+
+
+@pytest.mark.filterwarnings("error::pchmr_kernels.conversions.ApproximateConversion")
+def test_exact_conversions_do_not_warn(tmp_path: Path) -> None:
+    """Seventeen joints for a calibration of SemGCN's sixteen: all but the nose."""
+    stages = [GENERATOR, lifter("h36m17", "h36m17")]
+    board = run(assemble(tmp_path / "b", stages, "serial", "semgcn16"))
+    assert board["target"].shape == (3, 16, 3)
+    nose = get_skeleton("h36m17").index("nose")
+    kept = [joint for joint in range(17) if joint != nose]
+    np.testing.assert_allclose(board["target"], board["lifted"][:, kept], atol=1e-6)
+
+
+def test_the_calibration_of_the_pose_streams_own_joints(tmp_path: Path) -> None:
+    stages = [GENERATOR, lifter(), pose3d()]
+    bundle = make_bundle(tmp_path / "b", stages, body_arrays(), "smpl24", "semgcn16", "h36m17")
+    assert assembly_of(bundle, "serial").skeleton.name == "h36m17"
+    bundle = make_bundle(tmp_path / "c", [GENERATOR, pose2d()], body_arrays(), "smpl24", "h36m17")
+    assert assembly_of(bundle, "parallel").skeleton.name == "smpl24"
+
+
+def test_a_mesh_only_bundle_needs_no_calibration(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "b", [GENERATOR], body_arrays())
+    board = run(assembly_of(bundle, "mesh-only"))
+    assert board["source"].shape == (3, len(assembly_of(bundle, "mesh-only").skeleton), 3)
+    with pytest.raises(BundleError, match=r"'made-up' has no lifter.*generator \(mesh-gen"):
+        assembly_of(bundle, "serial").stages()
+    bundle = make_bundle(tmp_path / "c", [GENERATOR, lifter()], body_arrays())
+    with pytest.raises(BundleError, match="no calibration weights: choose topology mesh-only"):
+        assembly_of(bundle, "serial").stages()
+
+
+# What stands in for what
+
+
+def test_features_of_an_encoder(tmp_path: Path) -> None:
+    """Image -> features -> pose gives what image -> pose gives."""
+    heads = mesh_heads()
+    identity = Head((48,), np.eye(48, dtype=np.float32), np.zeros(48, np.float32))
+    encoder = MadeUp(
+        "encoder", "encoder", image_graph(SQUARE.size, {"features": identity}), crop=SQUARE
+    )
+    head = MadeUp(
+        "generator",
+        "mesh-generator",
+        array_graph("features", (48,), heads),
+        "smpl24",
+        settings=CAMERA,
+    )
+    board = run(assemble(tmp_path / "b", [encoder, head, lifter()], "serial"))
+    expected = run(assemble(tmp_path / "c", [GENERATOR, lifter()], "serial"))
+    for name in ("vertices", "translation", "calibrated"):
+        np.testing.assert_allclose(board[name], expected[name], atol=1e-5)
+    with pytest.raises(BundleError, match="has no encoder"):
+        assemble(tmp_path / "d", [head, lifter()], "serial").stages()
+
+
+def test_a_generator_of_vertices(tmp_path: Path) -> None:
+    """What the body would have been, given by the network: turned, calibrated and placed alike."""
+    heads = mesh_heads()
+    still = {name: replace(head, weight=0 * head.weight) for name, head in heads.items()}
+    posed = MadeUp(
+        "generator", "mesh-generator", image_graph(SQUARE.size, still), "smpl24", SQUARE, CAMERA
+    )
+    model = BodyModel(body_from_arrays(body_arrays()))
+    rotmats, betas = still["rotmats"].bias.reshape(1, 24, 3, 3), still["betas"].bias[None]
+    vertices = model.pose(rotmats, betas)[0]
+    answers = {"vertices": Head((48, 3), np.zeros((48, 144), np.float32), vertices.reshape(-1))}
+    answers["cam"] = still["cam"]
+    given = MadeUp(
+        "generator", "mesh-generator", image_graph(SQUARE.size, answers), None, SQUARE, CAMERA
+    )
+    board = run(assemble(tmp_path / "b", [given, lifter()], "serial"))
+    expected = run(assemble(tmp_path / "c", [posed, lifter()], "serial"))
+    assert board["rotmats"].shape == (3, 0, 3, 3)
+    assert board["betas"].shape == (3, 0)
+    np.testing.assert_allclose(board["mesh_keypoints"], expected["mesh_keypoints"], atol=1e-3)
+    # The body's pelvis and Human3.6M's, about which each is turned, are the same joint here.
+    np.testing.assert_allclose(board["calibrated"], expected["calibrated"], atol=2e-3)
+    np.testing.assert_allclose(board["translation"], expected["translation"])
+
+
+def test_detections_in_place_of_a_2d_network(tmp_path: Path) -> None:
+    draw = np.random.default_rng(3)
+    clips = [draw.random((1, 17, 3)).astype(np.float32) * 300 for _ in BOXES]
+    detections = DetectedKeypoints(clips, "h36m17", "pose_keypoints")
+    stages = [GENERATOR, lifter()]
+    board = run(assemble(tmp_path / "b", stages, "parallel", pose2d=detections))
+    expected = np.stack([clip[0] for clip in clips])
+    np.testing.assert_allclose(board["lifter_keypoints"], expected, rtol=1e-6)
+
+
+def test_the_trackers_landmarks_in_place_of_a_2d_network(tmp_path: Path) -> None:
+    with pytest.warns(ApproximateConversion, match="blazepose33 -> h36m17"):
+        board = run(assemble(tmp_path / "b", [GENERATOR, lifter()], "parallel"))
+    left = get_skeleton("blazepose33").index("left_knee")
+    np.testing.assert_allclose(
+        board["lifter_keypoints"][:, get_skeleton("h36m17").index("left_knee")],
+        board["keypoints"][:, left],
+    )
+
+
+def test_joints_of_a_3d_network_are_turned_onto_the_ray(tmp_path: Path) -> None:
+    stages = [GENERATOR, pose3d("joints", "posenet18")]
+    board = run(assemble(tmp_path / "b", stages, "parallel"))
+    for row, box in enumerate(BOXES):
+        ray = np.array([*(box[:2] + box[2:]) / 2 - np.array(SIZE) / 2, np.hypot(*SIZE)])
+        ray /= np.linalg.norm(ray)
+        ahead = board["target"][row, 1] - board["target"][row, 0]
+        seen = board["pose3d"][row, 1] - board["pose3d"][row, 0]
+        assert ahead @ ray == pytest.approx(seen[2], abs=2e-3)
+
+
+def test_a_template_stands_where_the_joints_are_seen(tmp_path: Path) -> None:
+    """Its root falls on PoseNet's, and its bones are as long, in the sum of squares."""
+    board = run(assemble(tmp_path / "b", [pose3d()], "template"))
+    skeleton, camera = get_skeleton("h36m17"), Camera.from_size(*SIZE)
+    assert board["placed"].all()
+    stands = board["translation"] + board["source"][:, 0]
+    np.testing.assert_allclose(board["target"][:, 0], stands, atol=1e-3)
+    parent, child = skeleton.bones.T
+    lengths = [
+        ((x[:, parent] - x[:, child]) ** 2).sum((1, 2)) for x in (board["target"], board["source"])
+    ]
+    np.testing.assert_allclose(*lengths, rtol=1e-6)
+    seen = camera.project(stands)
+    assert ((seen > BOXES[:, :2]) & (seen < BOXES[:, 2:])).all()
+    with pytest.raises(BundleError, match="expected posenet, which says where a template stands"):
+        assemble(tmp_path / "c", [pose3d("joints")], "template").stages()
+
+
+def test_lens_distortion_is_undone(tmp_path: Path) -> None:
+    """The crop shows what a bent lens made of a person: rays and keypoints come free of it."""
+    plain = Camera.from_size(*SIZE)
+    bent = replace(plain, distortion=(-0.2, 0.05, 0.0, 0.0))
+    stages = [GENERATOR, lifter()]
+    board, other = (
+        run(assemble(tmp_path / name, stages, "serial"), camera)
+        for name, camera in (("plain", plain), ("bent", bent))
+    )
+    straight = bent.undistort(board["mesh_keypoints"][..., :2])
+    np.testing.assert_allclose(other["mesh_keypoints"][..., :2], straight, atol=1e-2)
+    assert np.abs(straight - board["mesh_keypoints"][..., :2]).max() > 5
+    root = other["translation"] + other["source"][:, 0]
+    middle = bent.undistort((BOXES[:, :2] + BOXES[:, 2:]) / 2)
+    ahead = bent.pinhole.project(root)
+    assert np.abs(ahead - middle).max() < 60
+    assert np.abs(other["translation"] - board["translation"]).max() > 0.02
+
+
+# What is said of bundles that cannot run
+
+
+def without(stage: MadeUp, *settings: str) -> MadeUp:
+    kept = {key: value for key, value in (stage.settings or {}).items() if key not in settings}
+    return replace(stage, settings=kept)
+
+
+def two_heads() -> Mapping[str, Head]:
+    return {name: head for name, head in mesh_heads().items() if name != "cam"}
+
+
+BROKEN: dict[str, tuple[list[MadeUp], str, str]] = {
+    "no generator": ([lifter()], "serial", "has no mesh-generator, which the topology needs"),
+    "no camera": (
+        [without(GENERATOR, "camera"), lifter()],
+        "serial",
+        "stage 'generator' has camera None .*expected 'perspective' or 'weak'",
+    ),
+    "no cam": (
+        [replace(GENERATOR, graph=image_graph(SQUARE.size, two_heads())), lifter()],
+        "mesh-only",
+        "gives rotmats, betas; expected rotmats, betas, cam",
+    ),
+    "no keypoints": (
+        [GENERATOR, without(lifter(), "keypoints")],
+        "serial",
+        "does not say which joints it takes",
+    ),
+    "no skeleton": ([GENERATOR, replace(lifter(), skeleton=None)], "serial", "names no skeleton"),
+    "decoder": (
+        [GENERATOR, pose2d("dark"), lifter()],
+        "parallel",
+        "decoder 'dark'; known are hrnet",
+    ),
+    "decoder 3D": (
+        [GENERATOR, pose3d("cells")],
+        "parallel",
+        "decoder 'cells'; expected posenet or",
+    ),
+    "normalise": (
+        [GENERATOR, replace(lifter(), settings={"keypoints": "h36m17", "normalise": "none"})],
+        "serial",
+        "normalise 'none'; known are screen, pose2mesh",
+    ),
+    "joints that do not meet": (
+        [GENERATOR, lifter("h36m17", "semgcn16")],
+        "serial",
+        "no conversion semgcn16 -> h36m17; semgcn16 converts to",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::pchmr_kernels.conversions.ApproximateConversion")
+@pytest.mark.parametrize(("stages", "topology", "message"), BROKEN.values(), ids=BROKEN)
+def test_what_is_missing_is_named(
+    stages: list[MadeUp], topology: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(BundleError, match=message):
+        assemble(tmp_path / "b", stages, topology).stages()
+
+
+def test_a_body_without_the_joints(tmp_path: Path) -> None:
+    arrays = {key: value for key, value in body_arrays().items() if key != "regressor_h36m17"}
+    bundle = make_bundle(tmp_path / "b", [GENERATOR, lifter()], body_arrays(), "h36m17")
+    model = BodyModel(body_from_arrays(arrays))
+    assembly = Assembly(BundleNetworks(bundle, "onnxruntime", 1, 1), "serial", model)
+    with pytest.raises(InputError, match="no regressor for 'h36m17'; it has smpl24"):
+        assembly.stages()
+
+
+@pytest.mark.parametrize(
+    "box", [(640.0, 100, 640, 200), (-50.0, -60, -50, -60), (600.0, 480, 640, 480)]
+)
+@pytest.mark.filterwarnings("ignore::pchmr_kernels.conversions.ApproximateConversion")
+def test_a_person_at_the_frames_edge_stops_nothing(box: tuple[float, ...], tmp_path: Path) -> None:
+    """Boxes clipped to nothing."""
+    stages = [GENERATOR, pose2d(), lifter()]
+    board = run(assemble(tmp_path / "b", stages, "parallel"), boxes=np.array([box]))
+    assert np.isfinite(board["calibrated"]).all()
+    board = run(assemble(tmp_path / "c", [GENERATOR, pose3d()], "parallel"), boxes=np.array([box]))
+    assert np.isfinite(board["calibrated"]).all()
