@@ -59,7 +59,12 @@ class Source(Closing, Iterator[Frame]):
     def warnings(self) -> list[str]:
         """What was converted, skipped, missed or dropped so far."""
         late = [f"{self.dropped} frames dropped to keep up"] if self.dropped else []
-        return self._reader.warnings + late
+        return self.notes + late
+
+    @property
+    def notes(self) -> list[str]:
+        """The warnings of the input itself; `dropped` counts what the consumer was too late for."""
+        return self._reader.warnings
 
     @property
     def incomplete(self) -> str:

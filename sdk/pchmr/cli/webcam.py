@@ -96,8 +96,8 @@ def _viewer(faces: np.ndarray, headless: bool, draw: bool, host: str, port: int)
 
 def _report(session: LiveSession) -> None:
     """The figures of the whole session, and where the recordings are."""
-    for warning in session.source.warnings:
-        typer.echo(f"note: {warning}", err=True)
+    for note in session.source.notes:
+        typer.echo(f"note: {note}", err=True)
     summary = session.log.summary()
     dropped = session.source.dropped
     typer.echo(f"{session.log.frames} frames, {summary['fps']} a second, {dropped} dropped")

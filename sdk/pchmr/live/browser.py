@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import queue
+import socket
 from collections.abc import Callable, Iterable
+from contextlib import redirect_stdout
 
 import numpy as np
 
 from pchmr_engines.errors import InputError, MissingDependency
 
 from ..overlay import CALIBRATED, GENERATOR
+from ..people import Person
 from .draw import Overlay
 from .result import readout
 from .viewer import LABELS, Action, View
@@ -34,16 +38,16 @@ class Browser:
             import viser
         except ImportError as error:
             raise MissingDependency("viser", "viewer", "the browser's page") from error
-        try:
+        _check_address(host)
+        with redirect_stdout(None):  # it would print a table
             self._server = viser.ViserServer(host, port, label="pchmr", verbose=False)
-        except OSError as error:
-            raise InputError(f"cannot listen on {host}:{port} ({error}): give another") from error
         self.url = f"http://{host}:{self._server.get_port()}"
         self._faces, self._overlay = faces, Overlay(faces)
         self._asked: queue.SimpleQueue[Action] = queue.SimpleQueue()
         self._meshes: list[viser.MeshHandle] = []
         self._server.gui.configure_theme(control_width="large", show_share_button=False)
         self._server.scene.set_up_direction("-y")  # the scene is the camera's frame: y is down
+        self._server.scene.configure_environment_map("studio", environment_intensity=0.4)
         blank = np.zeros((2, 2, 3), np.uint8)
         self._picture = self._server.gui.add_image(blank, format="jpeg", jpeg_quality=80)
         self._text = self._server.gui.add_markdown("")
@@ -74,7 +78,7 @@ class Browser:
             mesh.color = color
         for person in people[len(self._meshes) :]:
             if not self._meshes:
-                self._look_at(person.joints[0])
+                self._look_at(person)
             name = f"/people/{len(self._meshes)}"
             mesh = self._server.scene.add_mesh_simple(
                 name, person.vertices, self._faces, color=color
@@ -83,12 +87,27 @@ class Browser:
         for number, mesh in enumerate(self._meshes):
             mesh.visible = number < len(people)
 
-    def _look_at(self, root: np.ndarray) -> None:
-        """Begin between the camera and the first person, a little aside; ground below them."""
-        x, y, z = map(float, root)
-        self._server.scene.add_grid("/ground", 20.0, 20.0, plane="xz", position=(x, y + 1.0, z))
-        start = self._server.initial_camera
-        start.position, start.look_at = (x + 1.5, y - 0.6, z - 3.5), (x, y, z)
+    def _look_at(self, person: Person) -> None:
+        """Begin near the camera, and see a little more than it; ground below the first person."""
+        x, _, z = map(float, person.joints[0])
+        floor = float(person.vertices[:, 1].max())
+        self._server.scene.add_grid("/ground", 20.0, 20.0, plane="xz", position=(x, floor, z))
+        start, camera = self._server.initial_camera, person.camera
+        start.position, start.look_at = (0.2 * z, -0.1 * z, 0.0), (0.0, 0.0, z)
+        start.fov = 2.4 * math.atan(camera.cy / camera.fy)
 
     def close(self) -> None:
-        self._server.stop()
+        with redirect_stdout(None):
+            self._server.stop()
+
+
+def _check_address(host: str) -> None:
+    """Raises: InputError when this machine has no such address."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as trial:
+            trial.bind(address)
+    except OSError as error:
+        raise InputError(
+            f"cannot serve a page on {host!r} ({error.strerror}): give an address of this machine"
+        ) from error

@@ -29,7 +29,7 @@ class Overlay:
         scale = min(1.0, self._width / image.shape[1])
         if scale < 1.0:
             size = (self._width, round(image.shape[0] * scale))
-            picture = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+            picture = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
         else:
             picture = image.copy()
         if not people:
@@ -43,11 +43,12 @@ class Overlay:
         )
 
 
-def write_lines(image: Image, lines: Sequence[str]) -> None:
-    """Lines of text on a darkened strip at the bottom, into the picture itself."""
-    height = min(image.shape[0], _LINE_PX * len(lines) + 10)
-    strip = image[-height:]
-    np.right_shift(strip, 2, out=strip)
+def with_lines(image: Image, lines: Sequence[str]) -> Image:
+    """A new picture: `image` above lines of text."""
+    height, width = image.shape[:2]
+    taller = np.zeros((height + _LINE_PX * len(lines) + 10, width, 3), np.uint8)
+    taller[:height] = image
     for row, line in enumerate(lines, start=1):
-        at = (10, image.shape[0] - height + row * _LINE_PX - 2)
-        cv2.putText(image, line, at, _FONT, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
+        at = (10, height + row * _LINE_PX - 2)
+        cv2.putText(taller, line, at, _FONT, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
+    return taller

@@ -42,6 +42,10 @@ class Status:
     timing: Mapping[str, Any]
 
 
+LINES = 3
+"""Of a full read-out."""
+
+
 def readout(status: Status, calibrated: bool) -> list[str]:
     """The status as lines of text; each figure of latency says what it includes."""
     timing = status.timing

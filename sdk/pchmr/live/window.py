@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable
 
 import numpy as np
 
 from pchmr_engines.errors import InputError, MissingDependency
 
-from .draw import Overlay, write_lines
-from .result import readout
+from .draw import Overlay, with_lines
+from .result import LINES, readout
 from .viewer import KEYS, Action, View
 
 
@@ -51,13 +52,16 @@ class Window:
                 yield self._keys[event.key]
 
     def show(self, view: View) -> None:
-        picture = self._overlay.draw(view)
-        write_lines(picture, [*readout(view.status, view.calibrated), KEYS])
+        lines = readout(view.status, view.calibrated)
+        lines += [""] * (LINES - len(lines)) + [KEYS]  # the window keeps its size
+        picture = with_lines(self._overlay.draw(view), lines)
         size = (picture.shape[1], picture.shape[0])
         screen = self._pygame.display.get_surface()
         if screen is None or screen.get_size() != size:
             flags = self._pygame.RESIZABLE | self._pygame.SCALED
-            screen = self._pygame.display.set_mode(size, flags)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "no fast renderer")
+                screen = self._pygame.display.set_mode(size, flags)
         screen.blit(self._pygame.image.frombuffer(picture.data, size, "BGR"), (0, 0))
         self._pygame.display.flip()
 
