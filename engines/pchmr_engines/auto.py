@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from .backends import BACKENDS, engine_from_onnx
+from .backends import AUTO, BACKENDS, engine_from_onnx
 from .engine import Engine
 from .errors import EngineError, MissingDependency, PchmrError
 from .host import cache_folder, cpu_fingerprint, installed_versions, usable_cpus
@@ -26,9 +26,7 @@ def fastest_backend(path: Path, threads: int | None, precision: str, cache: bool
     Raises: MissingDependency without any backend; EngineError when none can run the model.
     """
     versions = {
-        name: found
-        for name, backend in BACKENDS.items()
-        if (found := installed_versions(backend.packages))
+        name: found for name in AUTO if (found := installed_versions(BACKENDS[name].packages))
     }
     if not versions:
         raise MissingDependency("onnxruntime", "cpu", "running an engine")

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .backends import engine_from_onnx
+from .auto import fastest_backend
+from .backends import backend_named, engine_from_onnx
+from .device_engines import find_built, read_listing
 from .engine import Engine, TensorSpec
 from .errors import BundleError
 from .manifest import (
@@ -37,6 +39,7 @@ class Bundle:
 
     root: Path
     manifest: Manifest
+    trust: bool = False  # of formats that can run code
 
     @classmethod
     def load(cls, path: str | Path, trust: bool = False) -> Bundle:
@@ -48,7 +51,7 @@ class Bundle:
         root = find_bundle(path)
         if root.is_dir():
             try:
-                return cls(root, read_manifest(root, trust))
+                return cls(root, read_manifest(root, trust), trust)
             except BundleError as error:
                 if Path(path) == root:
                     raise
@@ -56,11 +59,11 @@ class Bundle:
                 raise BundleError(f"{error}; or {mend}") from error
         try:
             folder = extracted(root)
-            return cls(folder, read_manifest(folder, trust))
+            return cls(folder, read_manifest(folder, trust), trust)
         except BundleError:  # perhaps it is the copy in the cache that was damaged
             folder = extracted(root, anew=True)
         try:
-            return cls(folder, read_manifest(folder, trust))
+            return cls(folder, read_manifest(folder, trust), trust)
         except BundleError as error:
             raise BundleError(f"{root}, unpacked: {error}") from error
 
@@ -86,17 +89,36 @@ class Bundle:
     ) -> Engine:
         """The engine of a stage's graph, checked by the manifest.
 
-        precision: of the graph; None takes the stage's first. Raises: BundleError, EngineError.
+        precision: of the graph; None takes the first that the backend runs. Engines that
+        `pchmr build` made on this device are used; TensorRT and torch run nothing else.
+        Raises: BundleError, EngineError, MissingDependency.
         """
         stage = self.stage(name)
-        graph = stage.graph(precision)
+        if backend == "auto":
+            graph = stage.graph(precision, ".onnx")
+            path = path_inside(self.root, graph.file)
+            backend = fastest_backend(path, threads, graph.precision, cache=True)
+        chosen = backend_named(backend)
+        self.check_trust(chosen.graph)
+        graph = stage.graph(precision, chosen.graph)
         path = path_inside(self.root, graph.file)
-        if path.suffix not in DATA_FORMATS:
-            raise BundleError(f"no backend of this version runs {graph.file}: export it to ONNX")
-        engine = engine_from_onnx(path, backend, threads=threads, precision=graph.precision)
+        target = chosen.load().target(backend, graph.precision) if chosen.built != "never" else None
+        if target and (chosen.built == "always" or read_listing(self.root, name, target)):
+            built, files = find_built(self.root, stage, graph, target)
+            engine = chosen.load().engine_from_built(built, files, path, threads)
+        else:
+            engine = engine_from_onnx(path, backend, threads, graph.precision)
         _check_graph(stage, graph, stage.inputs, engine.inputs)
         _check_graph(stage, graph, stage.outputs, engine.outputs)
         return engine
+
+    def check_trust(self, suffix: str) -> None:
+        """Raises: BundleError for a format that can run code, unless the bundle is trusted."""
+        if suffix in CODE_FORMATS and not self.trust:
+            raise BundleError(
+                f"{suffix} files can run code: load {self.manifest.name!r} with trust=True if you "
+                "trust its author"
+            )
 
     def body(self) -> dict[str, np.ndarray]:
         """The arrays of the body file. Raises: BundleError when the bundle has none."""

@@ -13,22 +13,32 @@ import typer
 BundleArgument = Annotated[
     str, typer.Argument(metavar="BUNDLE", help="A folder, a zip of it, or a name such as open.")
 ]
+TrustOption = Annotated[
+    bool, typer.Option("--trust", help="Allow stages in formats that can run code.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def verify(
     bundle: BundleArgument,
-    backend: Annotated[str, typer.Option(help="auto, onnxruntime or openvino.")] = "auto",
+    backend: Annotated[str, typer.Option(help="auto, onnxruntime, openvino, ...")] = "auto",
+    precision: Annotated[
+        str | None, typer.Option(help="Of the stages that have it; each one's first by default.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all by default.")] = None,
+    trust: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Repeat the bundle's accuracy gates on this machine; exit code 1 when one fails."""
     from .bundle import Bundle
+    from .manifest import precision_named
     from .verify import verify_bundle
 
-    gates = verify_bundle(Bundle.load(bundle), backend, threads)
+    if precision is not None:
+        precision_named(precision)
+    gates = verify_bundle(Bundle.load(bundle, trust), backend, threads, precision)
     if as_json:
-        _print_json(
+        print_json(
             [
                 asdict(gate)
                 | {"passed": gate.passed, "value": gate.value if isfinite(gate.value) else None}
@@ -36,7 +46,7 @@ def verify(
             ]
         )
     else:
-        _print_table(
+        print_table(
             ("stage", "output", "runs on", "difference", "allowed", ""),
             [
                 (
@@ -63,7 +73,7 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     manifest = loaded.manifest
     sizes = {ref.file: (loaded.root / ref.file).stat().st_size for ref in manifest.files()}
     if as_json:
-        _print_json({**asdict(manifest), "path": str(loaded.root), "bytes": sizes})
+        print_json({**asdict(manifest), "path": str(loaded.root), "bytes": sizes})
         return
     typer.echo(f"{manifest.name}: {', '.join(manifest.topologies)}  ({loaded.root})")
     rows: list[tuple[str, ...]] = []
@@ -88,7 +98,7 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
             )
         )
         licences.setdefault(stage.provenance.licence, []).append(stage.name)
-    _print_table(("stage", "tensors", "precision", "of gate", "M MACs", "MB"), rows)
+    print_table(("stage", "tensors", "precision", "of gate", "M MACs", "MB"), rows)
     if manifest.body:
         typer.echo(f"body: {manifest.body.file}, {sizes[manifest.body.file] / 1e6:.2f} MB")
         licences.setdefault(manifest.body.provenance.licence, []).append("body")
@@ -99,11 +109,13 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
         typer.echo(f"licence of {', '.join(names)}: {licence}")
 
 
-def _print_json(value: object) -> None:
+def print_json(value: object) -> None:
+    """A value on stdout, as JSON."""
     typer.echo(json.dumps(value, indent=2))
 
 
-def _print_table(columns: tuple[str, ...], rows: Sequence[Sequence[str]]) -> None:
+def print_table(columns: tuple[str, ...], rows: Sequence[Sequence[str]]) -> None:
+    """Rows on stdout, under their columns' names."""
     from rich.console import Console
     from rich.table import Table
 

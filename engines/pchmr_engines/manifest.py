@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from .engine import BATCH, TensorSpec
-from .errors import BundleError
+from .errors import BundleError, InputError
 from .strict_json import from_json, parse_json, to_json
 
 SCHEMA = 2
@@ -29,6 +29,14 @@ Role = Literal[
     "calibrate",
 ]
 Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
+
+
+def precision_named(text: str) -> Precision:
+    """The precision that a user wrote. Raises: InputError."""
+    for known in get_args(Precision):
+        if text == known:
+            return known
+    raise InputError(f"precision {text!r} is unknown; expected one of {list(get_args(Precision))}")
 
 
 @dataclass(frozen=True)
@@ -113,14 +121,17 @@ class Stage:
     params: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def graph(self, precision: str | None = None, suffix: str | None = None) -> Graph:
-        """The first graph of a precision and format; None takes any.
-
-        Raises: BundleError when the stage has none.
-        """
+    def find_graph(self, precision: str | None, suffix: str | None) -> Graph | None:
+        """The first graph of a precision and format, None of which takes any; None without one."""
         for graph in self.graphs:
             if precision in (None, graph.precision) and suffix in (None, graph.suffix):
                 return graph
+        return None
+
+    def graph(self, precision: str | None = None, suffix: str | None = None) -> Graph:
+        """As `find_graph`. Raises: BundleError when the stage has none."""
+        if graph := self.find_graph(precision, suffix):
+            return graph
         wanted = " ".join(filter(None, (precision, suffix)))
         raise BundleError(
             f"stage {self.name!r} has no {wanted} graph; it has "

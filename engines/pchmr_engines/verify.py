@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .backends import backend_named
 from .bundle import Bundle
+from .engine import Array
 from .errors import BundleError
-from .manifest import Stage
+from .manifest import Graph, Stage
 
 
 @dataclass(frozen=True)
@@ -33,21 +35,28 @@ class Gate:
 
 
 def verify_bundle(
-    bundle: Bundle, backend: str = "auto", threads: int | None = None
+    bundle: Bundle,
+    backend: str = "auto",
+    threads: int | None = None,
+    precision: str | None = None,
 ) -> tuple[Gate, ...]:
-    """The gates of every stage's first graph, run on `backend`.
+    """The gates of every stage, run on `backend`.
 
+    precision: of the stages that have a graph of it; None takes the first that the backend runs.
     Raises: BundleError when the bundle stores nothing to hold against, or not what the gates need.
     """
+    suffix = ".onnx" if backend == "auto" else backend_named(backend).graph
     gates = tuple(
         gate
         for stage in bundle.manifest.stages
-        if stage.graph().parity
-        for gate in verify_stage(bundle, stage, backend, threads)
+        if (graph := stage.find_graph(precision, suffix)) and graph.parity
+        for gate in verify_stage(bundle, stage, graph, backend, threads)
     )
     if not gates:
+        of = f" of its {precision} graphs" if precision else ""
         raise BundleError(
-            f"bundle {bundle.manifest.name!r} stores no outputs to verify against: export it again"
+            f"bundle {bundle.manifest.name!r} stores no outputs{of} to verify against: export it "
+            "again"
         )
     return gates
 
@@ -55,12 +64,11 @@ def verify_bundle(
 def verify_stage(
     bundle: Bundle,
     stage: Stage,
+    graph: Graph,
     backend: str = "auto",
     threads: int | None = None,
-    precision: str | None = None,
 ) -> tuple[Gate, ...]:
-    """The gates of one stage's graph; precision None takes its first."""
-    graph = stage.graph(precision)
+    """The gates of one graph of a stage."""
     data = bundle.parity_data(stage.name)
     needed = {f"inputs/{spec.name}" for spec in stage.inputs}
     needed |= {f"outputs/{name}" for name in graph.parity}
@@ -68,6 +76,7 @@ def verify_stage(
         raise BundleError(f"stage {stage.name!r}: its parity file lacks {missing}: export it again")
     engine = bundle.engine(stage.name, backend, threads, graph.precision)
     found = engine.run({spec.name: data[f"inputs/{spec.name}"] for spec in stage.inputs})
+    on_host = {name: as_numpy(array) for name, array in found.items()}
     return tuple(
         Gate(
             stage.name,
@@ -76,11 +85,16 @@ def verify_stage(
             graph.precision,
             parity.unit,
             parity.value,
-            parity.scale * greatest_difference(found[name], data[f"outputs/{name}"]),
+            parity.scale * greatest_difference(on_host[name], data[f"outputs/{name}"]),
             parity.tolerance,
         )
         for name, parity in graph.parity.items()
     )
+
+
+def as_numpy(array: Array) -> np.ndarray:
+    """A NumPy or CuPy array in the host's memory."""
+    return array.get() if hasattr(array, "get") else array
 
 
 def greatest_difference(found: np.ndarray, expected: np.ndarray) -> float:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pchmr.prepost.cpn import decode_cpn
 from pchmr.prepost.crops import Crop
 from pchmr.prepost.hrnet import decode_hrnet
-from pchmr_engines.backends import BACKENDS, engine_from_onnx
+from pchmr_engines.backends import AUTO, BACKENDS, engine_from_onnx
 from pchmr_engines.errors import InputError, PchmrError
 from pchmr_engines.host import installed_versions
 from pchmr_engines.manifest import Parity
@@ -148,13 +148,11 @@ def run_gates(
 
 
 def installed_backends() -> tuple[str, ...]:
-    """The backends of this machine, by name. Raises: InputError without any."""
-    found = tuple(
-        name for name, backend in BACKENDS.items() if installed_versions(backend.packages)
-    )
+    """The CPU backends of this machine, by name. Raises: InputError without any."""
+    found = tuple(name for name in AUTO if installed_versions(BACKENDS[name].packages))
     if not found:
         raise InputError(
-            f"no backend is installed to hold a stage against: install one of {', '.join(BACKENDS)}"
+            f"no backend is installed to hold a stage against: install one of {', '.join(AUTO)}"
         )
     return found
 

@@ -11,10 +11,10 @@ import pytest
 from tiny_graphs import expected_outputs, make_feed, write_graph
 
 from pchmr_engines import engine_from_onnx
-from pchmr_engines.backends import BACKENDS
+from pchmr_engines.backends import AUTO
 from pchmr_engines.errors import EngineError, InputError, MissingDependency
 
-backends = pytest.mark.parametrize("backend", BACKENDS)
+backends = pytest.mark.parametrize("backend", AUTO)
 # float32 against float64: 27 products of standard normals, and 36-fold means of their sums
 TOLERANCE = {"fp32": 1e-5, "bf16": 0.2}
 

@@ -65,7 +65,9 @@ def test_a_stage_has_a_graph_a_precision(parts, tmp_path):
     exact, shifted = (loaded.engine("tiny", "onnxruntime", 1, p) for p in (None, "int8"))
     assert (exact.precision, shifted.precision) == ("fp32", "int8")
     np.testing.assert_allclose(shifted.run(feed)["y"], exact.run(feed)["y"] + 1, atol=1e-5)
-    with pytest.raises(BundleError, match=r"'tiny' has no fp8 graph; it has fp32 .onnx, bf16 .on"):
+    with pytest.raises(
+        BundleError, match=r"'tiny' has no fp8 .onnx graph; it has fp32 .onnx, bf16 .on"
+    ):
         loaded.engine("tiny", precision="fp8")
 
 
@@ -199,7 +201,7 @@ def test_a_format_that_can_run_code_needs_trust(suffix, parts, tmp_path):
     with pytest.raises(BundleError, match="files can run code: pass trust=True if you trust the b"):
         Bundle.load(tmp_path / "b")
     trusted = Bundle.load(tmp_path / "b", trust=True)
-    with pytest.raises(BundleError, match="no backend of this version runs stages/tiny"):
+    with pytest.raises(BundleError, match=r"'tiny' has no .onnx graph; it has fp32 "):
         trusted.engine("tiny")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pchmr_engines
 
-BLOCKED = ("onnxruntime", "openvino", "onnx", "torch", "cupy", "tensorrt")
+BLOCKED = ("onnxruntime", "openvino", "onnx", "torch", "cupy", "tensorrt", "tensorrt_rtx")
 SCRIPT = """
 import importlib, sys
 class Block:

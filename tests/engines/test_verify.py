@@ -11,7 +11,7 @@ from tiny_graphs import write_graph
 from typer.testing import CliRunner
 
 from pchmr_engines import Bundle, cli, write_bundle
-from pchmr_engines.backends import BACKENDS
+from pchmr_engines.backends import AUTO
 from pchmr_engines.errors import BundleError
 from pchmr_engines.store import npz_bytes, read_npz
 from pchmr_engines.verify import greatest_difference, verify_bundle
@@ -33,7 +33,7 @@ def faulty_folder(tmp_path: Path, parts) -> Path:
     return write_bundle(tmp_path / "f", manifest, {**files, "stages/tiny.fp32.onnx": graph}).root
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", AUTO)
 def test_gates_pass_on_the_graph_that_was_exported(backend, bundle_folder):
     gates = verify_bundle(Bundle.load(bundle_folder), backend, threads=1)
     assert [(gate.output, gate.unit, gate.passed) for gate in gates] == [
@@ -43,7 +43,7 @@ def test_gates_pass_on_the_graph_that_was_exported(backend, bundle_folder):
     assert all(gate.backend == backend and gate.precision == "fp32" for gate in gates)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", AUTO)
 def test_a_planted_fault_fails(backend, faulty_folder):
     gates = verify_bundle(Bundle.load(faulty_folder), backend, threads=1)
     assert not any(gate.passed for gate in gates)

@@ -1,11 +1,10 @@
-"""What the CPU backends share: NumPy buffers at fixed addresses, and a context's life."""
+"""What the CPU backends share: specs of a graph, NumPy buffers, and `run`."""
 
 from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from types import MappingProxyType
 
 import numpy as np
 
@@ -13,7 +12,6 @@ from ..engine import (
     BATCH,
     UNBOUNDED,
     Caps,
-    Context,
     Engine,
     Stream,
     TensorSpec,
@@ -23,9 +21,9 @@ from ..engine import (
 )
 from ..errors import EngineError
 from ..host import usable_cpus
+from .context import FixedContext
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
-WARM_UP_RUNS = 2  # the first run may still allocate and pack weights, the second runs steadily
 
 
 def spec_from_graph(
@@ -59,68 +57,20 @@ def aligned_zeros(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     return raw[start : start + size].view(dtype).reshape(shape)
 
 
-class CpuContext(ABC, Context):
-    """Buffers, binding and freezing; a backend adds `_attach` and `_run`."""
+class CpuContext(FixedContext):
+    """Aligned NumPy buffers; a backend adds `_attach`, `_run` and `_detach`."""
 
-    def __init__(
-        self, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec], batch: int
-    ) -> None:
-        self.batch = batch
-        self._specs = {**inputs, **outputs}
-        self._outputs = frozenset(outputs)
-        self._buffers = {n: aligned_zeros(s.sized(batch), s.dtype) for n, s in self._specs.items()}
-        self._state = "open"
+    def _empty(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+        return aligned_zeros(shape, dtype)
 
-    @property
-    def buffers(self) -> Mapping[str, np.ndarray]:
-        return MappingProxyType(self._buffers)
-
-    def bind(self, name: str, array: np.ndarray) -> None:
-        self._expect("open", f"bind {name!r}")
-        if name not in self._specs:
-            raise EngineError(f"{name!r} is no buffer; expected one of {sorted(self._specs)}")
+    def _adopt(self, name: str, array: np.ndarray) -> np.ndarray:
         check_array(self._specs[name], array, self.batch)
         if not array.flags.c_contiguous or not array.flags.writeable:
             raise EngineError(
                 f"the array for {name!r} is not a C-contiguous writable array, so it cannot be "
                 "aliased: bind its owner, or copy into the context's own buffer"
             )
-        self._buffers[name] = array
-
-    def freeze(self) -> None:
-        self._expect("open", "freeze")
-        self._attach()
-        self._state = "frozen"
-        for _ in range(WARM_UP_RUNS):
-            self._run()
-
-    def enqueue(self) -> None:
-        if self._state != "frozen":
-            self._expect("frozen", "enqueue")
-        self._run()
-
-    def close(self) -> None:
-        self._state = "closed"
-        self._detach()
-
-    def _expect(self, state: str, action: str) -> None:
-        if self._state != state:
-            raise EngineError(
-                f"cannot {action}: the context is {self._state}, expected {state} "
-                "(the order is bind, freeze, enqueue, close; make a new context to bind anew)"
-            )
-
-    @abstractmethod
-    def _attach(self) -> None:
-        """Give the runtime the buffers' addresses."""
-
-    @abstractmethod
-    def _run(self) -> None:
-        """Compute."""
-
-    @abstractmethod
-    def _detach(self) -> None:
-        """Drop the runtime's objects."""
+        return array
 
 
 class CpuEngine(ABC, Engine):

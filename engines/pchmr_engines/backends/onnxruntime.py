@@ -30,6 +30,12 @@ def import_onnxruntime() -> ModuleType:
     return onnxruntime
 
 
+def spec_from_node(node: Any, where: str) -> TensorSpec:
+    """The spec of a session's input or output. Raises: EngineError as `spec_from_graph`."""
+    dtype = node.type.removeprefix("tensor(").removesuffix(")")
+    return spec_from_graph(node.name, tuple(node.shape), DTYPES.get(dtype, dtype), where)
+
+
 class OnnxRuntimeEngine(CpuEngine):
     """An ONNX file in ONNX Runtime, in the graph's own precision; waiting threads sleep."""
 
@@ -48,15 +54,10 @@ class OnnxRuntimeEngine(CpuEngine):
         self._path = path
         self._sessions: dict[int, Any] = {}
         session = self._session(self.threads)
-        self.inputs = {s.name: s for s in map(self._spec, session.get_inputs())}
-        self.outputs = {s.name: s for s in map(self._spec, session.get_outputs())}
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        self.inputs = {node.name: spec_from_node(node, path.name) for node in inputs}
+        self.outputs = {node.name: spec_from_node(node, path.name) for node in outputs}
         self.caps = caps_from_specs(self.inputs)
-
-    def _spec(self, node: Any) -> TensorSpec:
-        dtype = node.type.removeprefix("tensor(").removesuffix(")")
-        return spec_from_graph(
-            node.name, tuple(node.shape), DTYPES.get(dtype, dtype), self._path.name
-        )
 
     def _session(self, threads: int) -> Any:
         if threads not in self._sessions:
@@ -104,3 +105,6 @@ class OnnxRuntimeContext(CpuContext):
 
     def _detach(self) -> None:
         self._binding = self._session = None
+
+
+engine_from_graph = OnnxRuntimeEngine

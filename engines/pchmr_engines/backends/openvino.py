@@ -1,14 +1,18 @@
-"""OpenVINO on the CPU: one compiled model a context, cached on disk."""
+"""OpenVINO on the CPU: one compiled model a context, cached on disk, or built into the bundle."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ..device_engines import Built, Progress, Target
 from ..engine import TensorSpec
 from ..errors import EngineError, MissingDependency
-from ..host import cache_folder
+from ..host import cache_folder, cpu_fingerprint, cpu_model
+from ..manifest import Precision, Stage
 from .cpu import CpuContext, CpuEngine, caps_from_specs, spec_from_graph
 
 PRECISIONS = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "f32"}  # hints
@@ -30,12 +34,20 @@ def has_bf16() -> bool:
 
 
 class OpenVinoEngine(CpuEngine):
-    """An ONNX file in OpenVINO, in float32 unless bf16 is asked for and the CPU has it."""
+    """An ONNX file in OpenVINO, in float32 unless bf16 is asked for and the CPU has it.
+
+    blobs: by batch, models compiled on this CPU; other batches are compiled when they are needed.
+    """
 
     backend = "openvino"
 
     def __init__(
-        self, path: Path, threads: int | None = None, precision: str = "fp32", cache: bool = True
+        self,
+        path: Path,
+        threads: int | None = None,
+        precision: str = "fp32",
+        cache: bool = True,
+        blobs: Mapping[int, Path] | None = None,
     ) -> None:
         super().__init__(precision, threads)
         core = openvino_core()
@@ -46,7 +58,7 @@ class OpenVinoEngine(CpuEngine):
         import openvino
 
         self.version = openvino.__version__
-        self._path, self._cache = path, cache
+        self._path, self._cache, self._blobs = path, cache, blobs or {}
         try:
             self._model = core.read_model(path)
         except RuntimeError as error:
@@ -64,7 +76,7 @@ class OpenVinoEngine(CpuEngine):
         reason = [line for line in str(error).splitlines() if line.strip()][-1]
         return EngineError(f"OpenVINO {self.version} cannot {action} {self._path}: {reason}")
 
-    def _compile(self, batch: int, threads: int) -> Any:
+    def compile(self, batch: int, threads: int) -> Any:
         """The model at one static batch: 29 ms where a free batch took 42 ms (30 convolutions)."""
         config = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -76,8 +88,10 @@ class OpenVinoEngine(CpuEngine):
         }
         if self._cache:
             config["CACHE_DIR"] = str(cache_folder("openvino"))
-        model = self._model.clone()
         try:
+            if batch in self._blobs:
+                return openvino_core().import_model(self._blobs[batch].read_bytes(), "CPU", config)
+            model = self._model.clone()
             model.reshape({name: list(spec.sized(batch)) for name, spec in self.inputs.items()})
             return openvino_core().compile_model(model, "CPU", config)
         except RuntimeError as error:
@@ -85,7 +99,7 @@ class OpenVinoEngine(CpuEngine):
 
     def _context(self, batch: int, threads: int) -> CpuContext:
         # Not shared: two requests of one compiled model take turns.
-        return OpenVinoContext(self, self._compile(batch, threads), batch)
+        return OpenVinoContext(self, self.compile(batch, threads), batch)
 
 
 class OpenVinoContext(CpuContext):
@@ -106,3 +120,41 @@ class OpenVinoContext(CpuContext):
 
     def _detach(self) -> None:
         self._request = None
+
+
+engine_from_graph = OpenVinoEngine
+
+
+def target(backend: str, precision: Precision) -> Target:
+    """What compiled models are bound to: this version of OpenVINO and this CPU."""
+    openvino_core()
+    import openvino
+
+    instructions = hashlib.sha256(cpu_fingerprint().encode()).hexdigest()[:12]
+    return Target(backend, openvino.__version__, cpu_model(), instructions, precision, {})
+
+
+def build(
+    target: Target,
+    graph: Path,
+    stage: Stage,
+    batches: Sequence[int],
+    timing_cache: bytes,
+    progress: Progress,
+) -> tuple[dict[str, bytes], bytes]:
+    """(A compiled model a batch, nothing to remember). Raises: EngineError, MissingDependency."""
+    engine = OpenVinoEngine(graph, precision=target.precision, cache=False)
+    blobs = {}
+    for done, batch in enumerate(batches):
+        progress(f"batch {batch}", done / len(batches))
+        blob = engine.compile(batch, engine.threads).export_model()
+        blobs[f".b{batch}.blob"] = bytes(blob.getbuffer())
+    return blobs, b""
+
+
+def engine_from_built(
+    built: Built, files: Sequence[Path], graph: Path, threads: int | None
+) -> OpenVinoEngine:
+    """The engine of a listing whose files are checked."""
+    blobs = dict(zip(built.batches, files, strict=True))
+    return OpenVinoEngine(graph, threads, built.target.precision, blobs=blobs)

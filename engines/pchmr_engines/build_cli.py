@@ -1,0 +1,80 @@
+"""The verb `pchmr build`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from .cli import BundleArgument, JsonOption, TrustOption, print_json, print_table
+from .errors import InputError
+from .manifest import precision_named
+
+
+def build(
+    bundle: BundleArgument,
+    backend: Annotated[str, typer.Option(help="tensorrt, tensorrt-rtx, openvino, torch(-cuda).")],
+    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16, int8 or fp8.")] = "fp32",
+    stage: Annotated[
+        list[str] | None, typer.Option(help="Only this stage; may be given again. All by default.")
+    ] = None,
+    batch: Annotated[
+        str, typer.Option(help="Batches to tune for, such as 1,4; the largest is the limit.")
+    ] = "1",
+    force: Annotated[bool, typer.Option("--force", help="Also what is there already.")] = False,
+    trust: TrustOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Build the bundle's engines for this device, into the bundle.
+
+    Interrupted, it goes on with what is missing when it is run again.
+    """
+    from dataclasses import asdict
+
+    from .build import build_engines
+    from .bundle import Bundle
+
+    batches, chosen = _batches(batch), precision_named(precision)
+    loaded = Bundle.load(bundle, trust)
+    with _progress() as progress:
+        outcomes = list(
+            build_engines(loaded, backend, chosen, stage or (), batches, force, progress)
+        )
+    if as_json:
+        print_json([asdict(outcome) for outcome in outcomes])
+        return
+    print_table(
+        ("stage", "batches", "MB", ""),
+        [
+            (
+                outcome.stage,
+                ", ".join(map(str, outcome.batches)),
+                f"{outcome.size / 1e6:.1f}",
+                "was there" if outcome.seconds is None else f"built in {outcome.seconds:.1f} s",
+            )
+            for outcome in outcomes
+        ],
+    )
+
+
+def _batches(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+        raise InputError(f"--batch is {text!r}; expected numbers from 1, such as 1,4")
+    return tuple(map(int, parts))
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, str, float], None]]:
+    """A bar on stderr; it is called with the stage, what is being done, and the share done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("building", total=1.0)
+        yield lambda stage, phase, done: bar.update(
+            task, description=f"{stage}: {phase}", completed=done
+        )
