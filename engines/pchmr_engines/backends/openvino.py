@@ -63,6 +63,10 @@ class OpenVinoEngine(CpuEngine):
             self._model = core.read_model(path)
         except RuntimeError as error:
             raise self._failure("read", error) from error
+        ports = (port for operator in self._model.get_ops() for port in operator.outputs())
+        typed = any(port.get_element_type() == openvino.Type.bf16 for port in ports)
+        # A graph with bfloat16 inside says itself where; only a float32 one is lowered as a whole.
+        self._hint = "f32" if typed else PRECISIONS[precision]
         self.inputs = {s.name: s for s in map(self._spec, self._model.inputs)}
         self.outputs = {s.name: s for s in map(self._spec, self._model.outputs)}
         self.caps = caps_from_specs(self.inputs)
@@ -81,7 +85,7 @@ class OpenVinoEngine(CpuEngine):
         config = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": PRECISIONS[self.precision],
+            "INFERENCE_PRECISION_HINT": self._hint,
             # Pinning puts every one-thread model on the same core: two branches at once
             # then take twice the time each.
             "ENABLE_CPU_PINNING": False,
