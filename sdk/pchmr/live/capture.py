@@ -43,13 +43,17 @@ def open_live(
     camera or stream is looked for; 0 to end at once.
 
     Raises:
-        InputError: nothing can be read there.
+        InputError: nothing can be read there, or it is a photo.
     """
 
     def open_again() -> Reader:
         return open_reader(spec)
 
     first = open_again()
+    if first.kind in ("photo", "folder"):
+        raise InputError(
+            f"{spec} is a {first.kind}; expected a camera, stream or video: pchmr run takes it"
+        )
     reader: Reader = (
         ReconnectingReader(first, open_again, reconnect_s)
         if first.live

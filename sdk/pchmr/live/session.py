@@ -147,17 +147,20 @@ class LiveSession(Closing):
         return self._missed + (self._recorder.missed if self._recorder else 0)
 
     def toggle_recording(self) -> None:
-        """Begin a recording, or end the one that runs and finish its files."""
+        """Begin a recording, or end the one that runs and finish its files, which are then in
+        `written`. Raises: what went wrong with them."""
         if self._recorder is not None:
             with self._recording:
                 recorder, self._recorder = self._recorder, None
-            recorder.close()
-            self._missed += recorder.missed
+            try:
+                recorder.close()
+            finally:
+                self._missed += recorder.missed
+                self.written += [recorder.outputs] if recorder.recorded else []
         elif self._recordings is not None:
             faces = self.topologies.current.body.faces
-            outputs = next(self._recordings)
-            recorder = Recorder(outputs, faces, self.source, wait=not self.source.latest)
-            self.written.append(outputs)
+            wait = not self.source.latest
+            recorder = Recorder(next(self._recordings), faces, self.source, wait=wait)
             with self._recording:
                 self._recorder = recorder
 
