@@ -54,6 +54,10 @@ class _Owed:
     missing: dict[str, int]
     left: int
 
+    @property
+    def complete(self) -> bool:
+        return not self.left and not any(self.missing.values())
+
 
 @dataclass
 class _Phase:
@@ -145,7 +149,7 @@ class Executor:
             phase.boards.append(owed)
         for phase in self._phases:
             self._run_ready(phase)
-        if owed.left:
+        if not owed.complete:
             board.park()
         return self._complete()
 
@@ -193,7 +197,7 @@ class Executor:
 
     def _complete(self) -> list[Board]:
         boards = []
-        while self._owed and not self._owed[0].left:
+        while self._owed and self._owed[0].complete:
             board = self._owed.popleft().board
             boards.append(board)
             if board.rows:

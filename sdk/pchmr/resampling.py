@@ -69,7 +69,8 @@ class StepStream:
 
     def next_input(self) -> Values | None:
         """The input of the next step; None until later frames are there."""
-        if self._asked > self._now or self.over:
+        last_known = not self._owed or ceil(self._owed[-1].place) < self._given
+        if self._asked > self._now or (self._ended and last_known):
             return None
         step = self._asked
         while len(self._frames) > 1 and self._frames[1].place <= step:
