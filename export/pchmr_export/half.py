@@ -34,15 +34,42 @@ LARGEST = {"fp16": 65504.0, "bf16": float("inf")}
 FLOAT_INPUTS = {"Resize": (0,)}  # its scales stay float32
 
 
-def products(model: ir.Model) -> list[str]:
-    """Names of a graph's convolutions and matrix products, in the order they run."""
-    return [node.outputs[0].name or "" for node in model.graph if node.op_type in PRODUCTS]
+def last_products(model: ir.Model, levels: int) -> frozenset[str]:
+    """Outputs of the convolutions and matrix products with fewer than `levels` more behind them."""
+    behind: dict[ir.Node, int] = {}  # products on the longest way from a node's output on
+    for node in reversed(model.graph):
+        ways = (behind[s] + (s.op_type in PRODUCTS) for s in node.successors())
+        behind[node] = max(ways, default=0)
+    return frozenset(
+        node.outputs[0].name or ""
+        for node, count in behind.items()
+        if node.op_type in PRODUCTS and count < levels
+    )
+
+
+def plain_weights(model: ir.Model) -> ir.Model:
+    """The model, changed in place, with weights that are stored in float16 as float32 ones."""
+    graph = model.graph
+    for node in list(graph):
+        stored = node.inputs[0] if node.op_type == "Cast" else None
+        if stored is None or not stored.is_initializer() or stored.const_value is None:
+            continue
+        made = node.outputs[0]
+        numbers = stored.const_value.numpy().astype(np.float32)
+        twin = ir.Value(name=f"{made.name}.float", const_value=ir.tensor(numbers))
+        twin.dtype, twin.shape = ir.DataType.FLOAT, ir.Shape(numbers.shape)
+        graph.register_initializer(twin)
+        made.replace_all_uses_with(twin)
+        graph.remove(node, safe=True)
+        if not stored.uses():
+            del graph.initializers[stored.name or ""]
+    return model
 
 
 def lowered(model: ir.Model, precision: str, keep: Collection[str] = ()) -> ir.Model:
     """The model, changed in place, in "fp16" or "bf16".
 
-    keep: outputs of products (see `products`) that stay float32, as does what only they read.
+    keep: outputs of products (see `last_products`) that stay float32, as does what only they read.
     Raises: InputError for another precision.
     """
     if precision not in DTYPES:
@@ -169,10 +196,30 @@ class _Lowering:
         self.graph.outputs[index] = self._cast(value, ir.DataType.FLOAT, name)
 
 
+def rounding(model: ir.Model) -> ir.Model:
+    """A lowered model, changed in place, that rounds each result on ONNX Runtime's CPU as well.
+
+    There it computes in float32 and drops the casts between two operators; it does not see through
+    a concatenation of one.
+    """
+    graph = model.graph
+    for node in list(graph):
+        for value in node.outputs:
+            if value.dtype == ir.DataType.FLOAT16:
+                stop = ir.node("Concat", [value], {"axis": 0}, name=f"{value.name}.rounded")
+                rounded = stop.outputs[0]
+                rounded.name, rounded.dtype, rounded.shape = stop.name, value.dtype, value.shape
+                users = [use for use in value.uses() if use.node is not stop]
+                for use in users:
+                    use.node.replace_input_with(use.idx, rounded)
+                graph.insert_after(node, stop)
+    return model
+
+
 def write_half(
     source: Path, target: Path, precision: str, keep: Collection[str] = ()
 ) -> tuple[Path, ...]:
     """`lowered` from file to file; gives the file of the weights where they exceed 2 GB."""
     from .onnx_graph import save_graph
 
-    return save_graph(lowered(ir.load(source), precision, keep), target)
+    return save_graph(lowered(plain_weights(ir.load(source)), precision, keep), target)

@@ -1,0 +1,130 @@
+"""Runs a bundle on real frames, to record what its stages are given, or with other engines in it.
+
+frames = real_frames()
+inputs = recorded_inputs(bundle, frames)           # stage -> {input: rows}
+vertices = run_meshes(bundle, frames)              # one (V, 3) a frame and person
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pchmr import Person, Pipeline
+from pchmr.assets import fetch
+from pchmr.media import open_source
+from pchmr_engines.bundle import Bundle
+from pchmr_engines.engine import Context, Engine
+
+from .examples import Arrays
+
+Frames = Sequence[NDArray[np.uint8]]
+CLIP = 24
+"""Frames of each clip: near half a second, in which people are followed."""
+
+
+def real_frames(first: int = 0, count: int = CLIP) -> list[list[NDArray[np.uint8]]]:
+    """Clips of (H, W, 3) uint8 BGR frames: the demo video, and one camera of Pose2Sim's person.
+
+    first: of each video. One of the clips to calibrate on, another one to judge by.
+    """
+    cameras = sorted((fetch("pose2sim_single") / "videos").glob("*.mp4"))
+    clips = []
+    for video in (fetch("demo_video"), cameras[0]):
+        with open_source(video) as source:
+            clips.append([frame.image for frame in islice(source, first, first + count)])
+    return clips
+
+
+@dataclass(frozen=True)
+class RehearsedBundle(Bundle):
+    """A bundle whose stages run on given engines, and which notes what each of them is fed.
+
+    engines: by stage; the others run in float32 on ONNX Runtime, or on `backend`. seen: by stage,
+    the inputs of each run.
+    """
+
+    engines: Mapping[str, Engine] = field(default_factory=dict)
+    backend: str = "onnxruntime"
+    seen: dict[str, list[Arrays]] | None = None
+
+    def engine(
+        self,
+        name: str,
+        backend: str = "auto",
+        threads: int | None = None,
+        precision: str | None = None,
+    ) -> Engine:
+        made = self.engines.get(name) or super().engine(name, self.backend, 1, "fp32")
+        if self.seen is None:
+            return made
+        return _WatchedEngine(made, self.seen.setdefault(name, []))
+
+
+class _WatchedEngine:
+    """An engine that keeps a copy of what each run is given."""
+
+    def __init__(self, engine: Engine, seen: list[Arrays]) -> None:
+        self._engine, self._seen = engine, seen
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def context(self, *arguments: Any, **options: Any) -> Any:
+        context = self._engine.context(*arguments, **options)
+        return _WatchedContext(context, tuple(self._engine.inputs), self._seen)
+
+
+class _WatchedContext:
+    def __init__(self, context: Context, inputs: tuple[str, ...], seen: list[Arrays]) -> None:
+        self._context, self._inputs, self._seen = context, inputs, seen
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    def enqueue(self) -> None:
+        self._seen.append({name: self._context.buffers[name].copy() for name in self._inputs})
+        self._context.enqueue()
+
+
+def rehearsed(bundle: Bundle, **options: Any) -> RehearsedBundle:
+    """The bundle with these engines, backend or notes."""
+    return RehearsedBundle(bundle.root, bundle.manifest, **options)
+
+
+def recorded_inputs(bundle: Bundle, clips: Sequence[Frames]) -> dict[str, Arrays]:
+    """Stage -> its inputs by name, (rows, ...), one row a run, in its fp32 form.
+
+    Every topology of the bundle is run, so that every stage is.
+    """
+    seen: dict[str, list[Arrays]] = {}
+    for topology in covering(bundle):
+        run_people(rehearsed(bundle, seen=seen), clips, topology)
+    return {
+        stage: {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+        for stage, rows in seen.items()
+    }
+
+
+def covering(bundle: Bundle) -> tuple[str, ...]:
+    """Topologies that between them run every stage, the most accurate first."""
+    has = bundle.manifest.topologies
+    chosen = [name for name in ("parallel", "serial") if name in has]
+    return tuple(chosen) or has[:1]
+
+
+def run_people(bundle: Bundle, clips: Sequence[Frames], topology: str) -> list[list[Person]]:
+    """The people of each frame, followed within a clip; a stream's owed frames are flushed."""
+    found: list[list[Person]] = []
+    pipeline = Pipeline.load(bundle, topology, threads=1)
+    try:
+        for clip in clips:
+            pipeline.reset()
+            found += [pipeline(frame) for frame in clip]
+            found += pipeline.flush()
+    finally:
+        pipeline.close()
+    return found
