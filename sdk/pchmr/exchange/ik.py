@@ -25,7 +25,9 @@ Float64 = npt.NDArray[np.float64]
 
 SHAPE_FRAMES = 32  # spread over the track; more change the shape by less than its pose does
 ROUNDS = 8  # of shape and pose
+BLEND_ROUNDS = 4  # of pose and pose blend shapes
 SETTLED_M = 1e-5  # change of the root mean square at which the rounds end
+BLENDED = 1e-4  # relative decrease of the squares at which pose blend shapes are settled
 CHUNK = 32  # frames solved at a time
 PRIOR_M = 1e-5  # the root mean square residual that one unit of a beta is worth
 
@@ -96,20 +98,42 @@ class _Frames:
         return own.where(pose_solver.squares(sums, own) < pose_solver.squares(sums, given), given)
 
     def fit_pose(self, shape: Float64, pose: Pose) -> Pose:
-        """The best poses near `pose` for a shape."""
-        return pose_solver.refine(self._sums(shape, pose.rotmats), pose)
+        """The best poses near `pose` for a shape.
+
+        Pose blend shapes are held while a pose is sought, and follow it from round to round for as
+        long as that brings the body nearer.
+        """
+        sums = self._sums(shape, pose.rotmats)
+        if not self._body.posedirs.shape[-1]:
+            return pose_solver.refine(sums, pose)
+        squares = pose_solver.squares(sums, pose)
+        for _ in range(BLEND_ROUNDS):
+            trial = pose_solver.refine(sums, pose)
+            there = self._sums(shape, trial.rotmats)
+            now = pose_solver.squares(there, trial)
+            better = now < squares
+            if not (squares - now > BLENDED * squares).any():
+                break
+            pose = trial.where(better, pose)
+            sums = there if better.all() else self._sums(shape, pose.rotmats)
+            squares = np.where(better, now, squares)
+        return pose
 
     def fit_shape(self, shape: Float64, guess: Float64) -> Float64:
         """The best betas where each frame takes its best pose (variable projection)."""
         pose = self.start(shape, guess)
-        rms = np.inf
+        best, rms = shape, np.inf
         for _ in range(ROUNDS):
             pose = self.fit_pose(shape, pose)
             step, now = self._shape_step(shape, pose)
-            if rms - now < SETTLED_M:
+            if now > rms:  # the last step led away
                 break
-            shape, rms = shape + step, now
-        return shape
+            settled = rms - now < SETTLED_M
+            best, rms = shape, now
+            if settled:
+                break
+            shape = shape + step
+        return best
 
     def _shape_step(self, shape: Float64, pose: Pose) -> tuple[Float64, float]:
         """A step of the betas (S,), and the root mean square residual (m) before it.
