@@ -1,0 +1,132 @@
+"""Pipelines beside each other: shared engines, a change of topology, futures, threads."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pchmr import Pipeline
+from pchmr.live import Topologies
+from pchmr.people import Person
+from pchmr_engines.bundle import Bundle
+from pchmr_engines.errors import BundleError, InputError
+
+Image = NDArray[np.uint8]
+ONE_THREAD = {"backend": "onnxruntime", "threads": 1}
+
+
+def vertices_of(results: list[list[Person]]) -> list[NDArray[np.float32]]:
+    return [person.vertices for people in results for person in people]
+
+
+@pytest.fixture
+def topologies(open_bundle: Bundle) -> Topologies:
+    return Topologies(open_bundle, "parallel", **ONE_THREAD)
+
+
+def test_a_topology_is_loaded_when_it_is_asked_for(topologies: Topologies) -> None:
+    with topologies:
+        parallel = topologies.current
+        topologies.ask("serial")
+        topologies._loading.join(60)
+        serial = topologies.current
+        assert (parallel.topology, serial.topology) == ("parallel", "serial")
+        assert serial.bundle is parallel.bundle
+        topologies.ask("parallel")
+        assert topologies.current is parallel
+        topologies.ask("serial")
+        assert topologies.current is serial
+        assert topologies.loading == ""
+
+
+def test_the_old_topology_runs_while_the_new_one_is_loaded(
+    topologies: Topologies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+    load = Pipeline.load
+
+    def slow(*arguments: object, **options: object) -> Pipeline:
+        assert go.wait(60)
+        return load(*arguments, **options)
+
+    with topologies:
+        monkeypatch.setattr(Pipeline, "load", slow)
+        topologies.ask("serial")
+        topologies.ask("template")  # one at a time
+        assert (topologies.current.topology, topologies.loading) == ("parallel", "serial")
+        go.set()
+        topologies._loading.join(60)
+        assert (topologies.current.topology, topologies.loading) == ("serial", "")
+
+
+def test_engines_are_shared(topologies: Topologies, monkeypatch: pytest.MonkeyPatch) -> None:
+    """serial has no network that parallel has not: no engine is made for it."""
+    with topologies:
+        monkeypatch.setattr(Bundle, "engine", lambda *_, **__: pytest.fail("an engine was made"))
+        topologies.ask("serial")
+        topologies._loading.join(60)
+        assert topologies.current.topology == "serial"
+
+
+def test_a_topology_that_cannot_be_loaded(topologies: Topologies) -> None:
+    """The old one stays; the reason comes with the next wish."""
+    with topologies:
+        topologies.ask("sideways")
+        topologies._loading.join(60)
+        assert (topologies.current.topology, topologies.loading) == ("parallel", "")
+        with pytest.raises(InputError, match="topology 'sideways'"):
+            topologies.ask("serial")
+
+
+def test_an_unknown_bundle() -> None:
+    with pytest.raises(BundleError, match="nowhere does not exist"):
+        Topologies("nowhere")
+
+
+def test_pipelines_in_threads_give_what_they_give_alone(
+    walk: list[Image], open_bundle: Bundle
+) -> None:
+    """Two at a time, sharing their engines, each with a topology of its own."""
+    with Topologies(open_bundle, "parallel", **ONE_THREAD) as topologies:
+        topologies.ask("serial")
+        topologies._loading.join(60)
+        pipelines = list(topologies._pipelines.values())
+        alone = [vertices_of([pipeline(image) for image in walk]) for pipeline in pipelines]
+        for pipeline in pipelines:
+            pipeline.reset()
+        with ThreadPoolExecutor(2) as pool:
+            together = list(
+                pool.map(
+                    lambda pipeline: vertices_of([pipeline(image) for image in walk]), pipelines
+                )
+            )
+    assert len(alone[0]) > 3
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert np.abs(np.array(alone[0]) - np.array(alone[1])).max() > 1e-3
+
+
+def test_submit_gives_futures(walk: list[Image], load_open: Callable[..., Pipeline]) -> None:
+    """In the order of submission, from several threads too; an error is that frame's alone."""
+    with load_open() as called, load_open() as submitted:
+        expected = vertices_of([called(image) for image in walk])
+        futures = [submitted.submit(image) for image in walk[:3]]
+        wrong = submitted.submit(None)
+        futures += [submitted.submit(image) for image in walk[3:]]
+        np.testing.assert_array_equal(vertices_of([f.result(60) for f in futures]), expected)
+        with pytest.raises(InputError, match="frame is NoneType"):
+            wrong.result(60)
+
+
+def test_closing_waits_for_what_was_submitted(
+    walk: list[Image], load_open: Callable[..., Pipeline]
+) -> None:
+    pipeline = load_open()
+    futures = [pipeline.submit(image) for image in walk[:2]]
+    pipeline.close()
+    assert all(future.done() for future in futures)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        pipeline.submit(walk[0])
