@@ -8,6 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from command_line import write_video
+from glb_player import Player
 from numpy.typing import NDArray
 
 from pchmr.media import VideoWriter
@@ -38,12 +40,19 @@ def test_the_python_of_the_readme(
     assert capsys.readouterr().out == "0 (13492, 3) (24, 3)\n"
 
 
-def test_photo_to_obj(
+def test_examples_are_short() -> None:
+    for path in (ROOT / "examples").glob("*.py"):
+        assert len(path.read_text("utf-8").splitlines()) < 50, path.name
+
+
+def test_photo(
     two_people: Image, open_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    photo, obj = tmp_path / "photo.png", tmp_path / "people.obj"
+    photo, drawn, obj = (tmp_path / name for name in ("photo.png", "people.png", "people.obj"))
     cv2.imwrite(str(photo), two_people)
-    run_example("photo_to_obj.py", monkeypatch, photo, obj)
+    run_example("photo.py", monkeypatch, photo, drawn, obj)
+    changed = (cv2.imread(str(drawn)) != two_people).any(2)
+    assert 0.005 < changed.mean() < 0.3
     lines = [line.split() for line in obj.read_text().splitlines()]
     body = open_bundle.body()
     count = sum(kind == "o" for kind, *_ in lines)
@@ -55,6 +64,22 @@ def test_photo_to_obj(
     np.testing.assert_array_equal(np.unique(faces), np.arange(1, len(vertices) + 1))
     first = vertices[: len(body["v_template"])]
     assert 1.2 < np.ptp(first[:, 1]) < 2.2  # metres
+
+
+def test_video_to_glb(
+    walk: list[Image],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    video, glb = write_video(tmp_path / "walk.mp4", walk[:3], 10), tmp_path / "walk.glb"
+    run_example("video_to_glb.py", monkeypatch, video, glb)
+    assert "walk.glb: person 0 (3 frames)" in capsys.readouterr().out
+    before, after = (
+        shown.positions for seconds in (0.0, 0.2) for shown in Player(glb).at(seconds)[:1]
+    )
+    assert before.shape == (13492, 3)
+    assert 0.005 < np.abs(after - before)[:, :2].max() < 0.3  # a fifth of a second
 
 
 def test_knee_angles(

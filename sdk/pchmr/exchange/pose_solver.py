@@ -25,7 +25,7 @@ from ..geometry import rotvec_to_rotmat
 Float64 = npt.NDArray[np.float64]
 
 STEPS = 30
-SETTLED = 1e-9  # relative decrease of the squares at which a pose is done
+SETTLED = 1e-7  # relative change of the squares at which a pose is done
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,10 +129,10 @@ def refine(sums: Sums, pose: Pose) -> Pose:
         step = np.linalg.solve(normal, here.pull[..., None])[..., 0].astype(np.float64)
         trial = _Mesh(sums, here.moved(step))
         better = trial.cost < here.cost
-        gain = np.where(better, here.cost - trial.cost, 0) / np.maximum(here.cost, 1e-12)
+        change = np.abs(trial.cost - here.cost) / np.maximum(here.cost, 1e-12)
         damping = np.where(better, damping / 5, damping * 10)
         here = trial if better.all() else _Mesh(sums, trial.pose.where(better, here.pose))
-        if (gain < SETTLED).all() and (better | (damping > 1)).all():
+        if (change < SETTLED).all():
             break
     return here.pose
 
