@@ -34,7 +34,7 @@ from .bundle_networks import (
 )
 from .detections import DetectedKeypoints
 from .stages.base import Stage
-from .stages.blazepose import PersonDetector, PersonFinder, PoseLandmarkStage
+from .stages.blazepose import Detector, PersonFinder, PoseLandmarkStage
 from .stages.body import BodyStage, PlaceStage, TemplateStage
 from .stages.calibrate import CalibrateStage, ImageTarget
 from .stages.keypoint_generator import KeypointGenerator
@@ -55,6 +55,8 @@ class Assembly:
     """Makes the stages of one pipeline.
 
     model: the bundle's body. pose2d: keypoints found beforehand, in place of the 2D network.
+    detector: one in place of the bundle's. detector_stride: frames between its looks for further
+    people.
 
     Raises, from its methods: BundleError or InputError when the bundle lacks what the topology
     needs, or its joints do not meet.
@@ -64,13 +66,15 @@ class Assembly:
     topology: str
     model: BodyModel
     pose2d: DetectedKeypoints | None = None
+    detector: Detector | None = None
+    detector_stride: int = 30
 
     def finder(self) -> PersonFinder:
         """Frame -> the people in it."""
         networks = self.networks
-        detector = PersonDetector(networks.engine(networks.need("detector")), networks.threads)
+        detector = self.detector or networks.detector(networks.need("detector"))
         landmarks = networks.landmarks(networks.need("tracker"))
-        return PersonFinder(detector, landmarks, networks.max_people)
+        return PersonFinder(detector, landmarks, networks.max_people, self.detector_stride)
 
     def stages(self) -> list[Stage]:
         """What follows once people are found."""

@@ -22,6 +22,7 @@ from .crops import (
     crop_to_image,
     letterbox_roi,
     roi_box,
+    same_roi,
     transform_points,
 )
 
@@ -66,6 +67,10 @@ class Detection:
     def roi(self) -> Roi:
         """The turned square the landmark network wants."""
         return roi_from_alignment(self.keypoints[0], self.keypoints[1])
+
+    def shows(self, landmarks: "Landmarks") -> bool:
+        """Whether this is who these landmarks are of."""
+        return same_roi(self.roi, landmarks.next_roi)
 
 
 @dataclass(frozen=True)

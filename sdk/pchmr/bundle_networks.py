@@ -12,7 +12,8 @@ from pchmr_engines.errors import BundleError
 
 from .crop_camera import CropCamera
 from .stages.base import KeypointEngine, Stage
-from .stages.blazepose import LandmarkNetwork
+from .stages.blazepose import Detector, LandmarkNetwork, PersonDetector
+from .stages.detectors import box_detector
 from .stages.network import CropNetwork, NetworkStage
 from .stages.temporal import temporal_stage
 
@@ -47,6 +48,13 @@ class BundleNetworks:
 
     def engine(self, stage: manifest.Stage, threads: int | None = None) -> Engine:
         return self.bundle.engine(stage.name, self.backend, threads or self.threads)
+
+    def detector(self, stage: manifest.Stage) -> Detector:
+        """BlazePose's, or one of boxes: its settings then name one of `detectors.FORMATS`."""
+        engine = self.engine(stage)
+        if "format" not in stage.settings:
+            return PersonDetector(engine, self.threads)
+        return box_detector(engine, stage.settings, self.threads)
 
     def landmarks(self, stage: manifest.Stage) -> LandmarkNetwork:
         """A network over the tracker's turned crops."""

@@ -49,6 +49,10 @@ class Camera:
         focal_px = math.hypot(width, height)
         return cls(focal_px, focal_px, width / 2, height / 2)
 
+    def of_size(self, width: int, height: int) -> "Camera":
+        """This camera, whose frames have one size; see `lens.Lens`."""
+        return self
+
     @classmethod
     def from_json(cls, path: Path | str) -> "Camera":
         """Read {"fx": ..., "fy": ..., "cx": ..., "cy": ..., "distortion": [...]} (the last may

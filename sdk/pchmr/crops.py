@@ -20,6 +20,8 @@ from pchmr_engines.errors import InputError
 Box = tuple[float, float, float, float]
 Floats = NDArray[np.floating[Any]]
 
+_SAME_ROI_IOU = 0.7
+
 
 @dataclass(frozen=True)
 class Roi:
@@ -118,3 +120,8 @@ def box_iou(a: Box, b: Box) -> float:
         return 0.0
     areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
     return width * height / (areas - width * height)
+
+
+def same_roi(a: Roi, b: Roi) -> bool:
+    """Whether two ROIs, however turned, show the same place."""
+    return box_iou(roi_box(Roi(a.center, a.size)), roi_box(Roi(b.center, b.size))) >= _SAME_ROI_IOU

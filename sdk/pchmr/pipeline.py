@@ -30,11 +30,13 @@ from .closing import Closing
 from .crops import Box, clip_box
 from .detections import DetectedKeypoints
 from .executor import Executor
+from .lens import Lens
 from .people import Person
 from .photos import to_bgr8
 from .placement import ray_rotation
 from .stages.base import Board, Row
 from .stages.blazepose import put_landmarks
+from .stages.detectors import detector_from_onnx
 from .tracking import Tracked
 
 SEEN = 0.5
@@ -64,19 +66,26 @@ class Pipeline(Closing):
         backend: str = "auto",
         threads: int | None = None,
         max_people: int = 1,
-        camera: Camera | None = None,
+        camera: Camera | Lens | None = None,
         side_by_side: bool = False,
         pose2d: DetectedKeypoints | None = None,
+        detector: str | os.PathLike[str] | None = None,
+        detector_format: str = "yolox",
+        detector_stride: int = 30,
     ) -> None:
         """
         bundle: a loaded bundle. topology: serial, parallel, template or mesh-only.
         backend: onnxruntime, openvino, or auto, which measures once and remembers.
         threads: CPU threads of the large networks; all usable CPUs by default.
         max_people: how many people are followed at once.
-        camera: intrinsics of the frames; by default f = sqrt(w^2 + h^2), centred.
+        camera: intrinsics of the frames, or what is known of them; by default
+            f = sqrt(w^2 + h^2), centred.
         side_by_side: run branches that need nothing of each other in threads of their own; on
             two CPUs it gained nothing over giving each network both.
         pose2d: keypoints found beforehand, in place of the bundle's 2D network.
+        detector: an ONNX file in place of the bundle's person detector, and what it gives: a name
+            of `pchmr.stages.detectors.FORMATS`. detector_stride: frames between looks for further
+            people while there is room for them.
 
         Raises:
             InputError: an unknown topology or number.
@@ -87,15 +96,21 @@ class Pipeline(Closing):
                 f"topology {topology!r}: bundle {bundle.manifest.name!r} has "
                 f"{', '.join(bundle.manifest.topologies)}; choose one of these"
             )
-        for name, number in (("max_people", max_people), ("threads", threads)):
+        numbers = {
+            "max_people": max_people,
+            "threads": threads,
+            "detector_stride": detector_stride,
+        }
+        for name, number in numbers.items():
             if number is not None and number < 1:
                 raise InputError(f"{name} is {number}; expected 1 or more")
-        self.bundle, self.topology, self.camera = bundle, topology, camera
+        self.bundle, self.topology, self.camera = bundle, topology, camera or Lens()
         self._max_people = max_people
         self.body = body_from_arrays(bundle.body())
         self._model = BodyModel(self.body)
         networks = BundleNetworks(bundle, backend, threads or usable_cpus(), max_people)
-        assembly = Assembly(networks, topology, self._model, pose2d)
+        boxes = detector and detector_from_onnx(detector, detector_format, networks.threads)
+        assembly = Assembly(networks, topology, self._model, pose2d, boxes or None, detector_stride)
         self.skeleton = assembly.skeleton
         if topology != "mesh-only" and assembly.pair and not assembly.pair.settings.get("trained"):
             warnings.warn(
@@ -137,7 +152,7 @@ class Pipeline(Closing):
         begin = perf_counter_ns()
         image = _checked_frame(image)
         height, width = image.shape[:2]
-        camera = self.camera or Camera.from_size(width, height)
+        camera = self.camera.of_size(width, height)
         time = self.frames * 1_000_000_000 // 30 if t_ns is None else t_ns
         tracks = self._find(image)
         found_ms = (perf_counter_ns() - begin) / 1e6

@@ -3,16 +3,30 @@
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from .blazepose import Detection, Landmarks
-from .crops import Roi, box_iou, roi_box
+from .blazepose import Landmarks
+from .crops import Roi, box_iou, roi_box, same_roi
+
+
+class Detection(Protocol):
+    """A person as any detector sees one: BlazePose's `Detection`, or a box."""
+
+    @property
+    def score(self) -> float: ...
+    @property
+    def roi(self) -> Roi:
+        """Where the landmark network may look, roughly."""
+
+    def shows(self, landmarks: Landmarks) -> bool:
+        """Whether this is who these landmarks are of."""
+
 
 Detect = Callable[[], Sequence[Detection]]
 Pose = Callable[[Sequence[Roi]], Sequence[Landmarks]]
 
-_SAME_ROI_IOU = 0.7
 _SAME_PERSON = 0.06  # mean distance of landmarks, in ROI sizes
 _TRIALS = 4  # detections tried at one look, so that a busy background stays affordable
 
@@ -105,17 +119,17 @@ class RoiTracker:
         ROI of its own first answer, which only a real person survives.
         """
         self._rejected = [entry for entry in self._rejected if entry[1] > self._frame]
-        known = [track.landmarks.next_roi for track in self._tracks]
-        known += [roi for roi, _ in self._rejected]
-        trials = 0
-        best_first = sorted(detections, key=lambda detection: -detection.score)
-        for roi in (detection.roi for detection in best_first):
-            if trials == _TRIALS or not self._room:
+        known = [track.landmarks for track in self._tracks]
+        tried = [roi for roi, _ in self._rejected]
+        trials = max(_TRIALS, self._room)
+        for detection in sorted(detections, key=lambda detection: -detection.score):
+            if not trials or not self._room:
                 break
-            if any(_same_roi(roi, other) for other in known):
+            roi = detection.roi
+            if any(map(detection.shows, known)) or any(same_roi(roi, other) for other in tried):
                 continue
-            trials += 1
-            known.append(roi)
+            trials -= 1
+            tried.append(roi)
             (found,) = pose([roi])
             if _is_person(found, self.keep_score):
                 (found,) = pose([found.next_roi])
@@ -132,10 +146,6 @@ def _is_person(landmarks: Landmarks, min_score: float) -> bool:
 
 def _seen(landmarks: Landmarks, tracks: Sequence[Tracked]) -> bool:
     return any(_same_person(landmarks, track.landmarks) for track in tracks)
-
-
-def _same_roi(a: Roi, b: Roi) -> bool:
-    return box_iou(roi_box(Roi(a.center, a.size)), roi_box(Roi(b.center, b.size))) >= _SAME_ROI_IOU
 
 
 def _same_person(a: Landmarks, b: Landmarks) -> bool:

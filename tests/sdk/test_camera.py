@@ -1,9 +1,11 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pchmr.camera import Camera
+from pchmr.lens import Lens, read_lens
 from pchmr_engines.errors import InputError
 
 LENS = (-0.25, 0.08, 0.001, -0.002, 0.01)
@@ -71,3 +73,44 @@ def test_impossible_intrinsics_are_refused(numbers) -> None:
 def test_wrong_number_of_coefficients_is_refused() -> None:
     with pytest.raises(InputError, match="3 distortion coefficients"):
         Camera(1, 1, 0, 0, (0.1, 0.2, 0.3))
+
+
+def test_a_lens_waits_for_the_size_of_frames() -> None:
+    assert Lens().of_size(300, 400) == Camera.from_size(300, 400)
+    lens = Lens(900.0, distortion=LENS)
+    assert lens.of_size(300, 400) == Camera(900.0, 900.0, 150.0, 200.0, LENS)
+    assert Lens(900.0, (140.0, 210.0)).of_size(300, 400) == Camera(900.0, 900.0, 140.0, 210.0)
+    camera = Camera(1, 2, 3, 4)
+    assert camera.of_size(5, 6) is camera
+
+
+def test_a_lens_from_flags(tmp_path: Path) -> None:
+    assert read_lens(None, None, None, None) == Lens()
+    assert read_lens(None, 900.0, "10,20.5", "-0.1,0,0,0.2") == Lens(
+        900.0, (10.0, 20.5), (-0.1, 0.0, 0.0, 0.2)
+    )
+    path = tmp_path / "camera.json"
+    path.write_text('{"fx": 1, "fy": 2, "cx": 3, "cy": 4}')
+    assert read_lens(path, None, None, None) == Camera(1.0, 2.0, 3.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("focal", "center", "distortion", "message"),
+    [
+        (-5.0, None, None, "focal lengths above 0"),
+        (None, "3", None, "--center is 3; expected x,y"),
+        (None, "a,b", None, "--center is 'a,b'; expected numbers"),
+        (None, None, "0.1,0.2", "2 distortion coefficients; expected 0, 4, 5"),
+        (None, None, "0.1;0.2", "--distortion is '0.1;0.2'; expected numbers"),
+    ],
+)
+def test_flags_that_are_no_camera(
+    focal: float | None, center: str | None, distortion: str | None, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        read_lens(None, focal, center, distortion)
+
+
+def test_a_file_beside_flags_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"beside --focal, --center or --distortion"):
+        read_lens(tmp_path / "camera.json", 900.0, None, None)

@@ -25,6 +25,24 @@ def run(
     camera: Annotated[
         Path | None, Option(help="JSON with fx, fy, cx, cy (px) and distortion.")
     ] = None,
+    focal: Annotated[
+        float | None, Option(help="Focal length in pixels; by default the frame's diagonal.")
+    ] = None,
+    center: Annotated[
+        str | None, Option(help="Principal point x,y in pixels; by default the middle.")
+    ] = None,
+    distortion: Annotated[
+        str | None, Option(help="Lens distortion k1,k2,p1,p2[,k3...], as OpenCV has it.")
+    ] = None,
+    detector: Annotated[
+        Path | None, Option(help="A person detector in ONNX, in place of the bundle's.")
+    ] = None,
+    detector_format: Annotated[
+        str, Option(help="What it gives: yolox, yolox-decoded, rtmdet, yolov8 or yolov10.")
+    ] = "yolox",
+    detector_stride: Annotated[
+        int, Option(min=1, help="Frames between looks for further people.")
+    ] = 30,
     frames: Annotated[int | None, Option(min=1, help="Stop after so many frames.")] = None,
     json: Annotated[bool, Option("--json", help="Also write joints and boxes as JSON.")] = False,
 ) -> None:
@@ -32,16 +50,23 @@ def run(
     results (npz: vertices in metres, joints, keypoints, pose)."""
     from pchmr_engines.errors import PchmrError
 
-    from ..camera import Camera
+    from ..lens import read_lens
     from ..media import open_source
     from ..pipeline import Pipeline
     from ..runner import Outputs, run_source
 
     with open_source(input) as source:
         outputs = Outputs.beside(out, source, input, json)
-        options = {"backend": backend, "threads": threads, "max_people": people}
-        lens = Camera.from_json(camera) if camera else None
-        with Pipeline.load(bundle, topology, camera=lens, **options) as pipeline:
+        options = {
+            "backend": backend,
+            "threads": threads,
+            "max_people": people,
+            "camera": read_lens(camera, focal, center, distortion),
+            "detector": detector,
+            "detector_format": detector_format,
+            "detector_stride": detector_stride,
+        }
+        with Pipeline.load(bundle, topology, **options) as pipeline:
             try:
                 log = run_source(source, pipeline, outputs, limit=frames)
             except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from ..blazepose import (
 )
 from ..crops import Roi, letterbox_roi, warp_crops
 from ..placement import ray_rotation
+from ..tracking import Detection as AnyDetection
 from ..tracking import RoiTracker, Tracked
 from .base import BatchedEngine, Board
 
@@ -74,14 +76,24 @@ class LandmarkNetwork:
         )
 
 
+class Detector(Protocol):
+    """BlazePose's `PersonDetector`, or one of boxes. Frames are (H, W, 3) uint8 BGR."""
+
+    def __call__(self, image: np.ndarray) -> Sequence[AnyDetection]: ...
+    def look_closer(self, image: np.ndarray) -> Sequence[AnyDetection]: ...
+
+
 class PersonFinder:
-    """Detector and landmark network with tracking: detection runs only when someone is missing."""
+    """Detector and landmark network with tracking: detection runs only when someone is missing.
+
+    stride: frames between looks for further people while there is room for them.
+    """
 
     def __init__(
-        self, detector: PersonDetector, landmarks: LandmarkNetwork, max_people: int
+        self, detector: Detector, landmarks: LandmarkNetwork, max_people: int, stride: int = 30
     ) -> None:
         self._detect, self._landmarks = detector, landmarks
-        self._tracker = RoiTracker(max_people)
+        self._tracker = RoiTracker(max_people, look_every=stride)
 
     @property
     def detector_runs(self) -> int:
