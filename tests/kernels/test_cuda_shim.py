@@ -4,10 +4,10 @@ import ctypes
 
 import numpy as np
 import pytest
-from cuda_shim.shim_runtime import FakeCuda, OnlyDlpack, ShimRuntime, build, find_compiler
+from cuda_shim.shim_runtime import FakeCuda, OnlyDlpack
 from kernel_cases import TOLERANCE, case, chain, dense, sparse
 
-from pchmr_kernels import cuda, reference
+from pchmr_kernels import cuda, cuda_runtime, cuda_weights, reference
 from pchmr_kernels.skeletons import get_skeleton
 from pchmr_kernels.weights import SparseWeights
 
@@ -15,26 +15,14 @@ SMPL = get_skeleton("smpl24")
 HALF = 2.0**-9  # metres: half a step of float16 between 4 and 8 m
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    if find_compiler() is None:
-        pytest.skip("not tested: the CUDA kernels on the host (no g++ here)")
-    return build(tmp_path_factory.mktemp("shim"))
-
-
-@pytest.fixture
-def shim(library, monkeypatch):
-    runtime = ShimRuntime(library)
-    monkeypatch.setattr(cuda, "runtime", lambda: runtime)
-    return runtime
-
-
-def calibrate(c, skeleton=SMPL, confidence=None, alpha=None, dtype=np.float64, **options):
+def calibrate(
+    c, skeleton=SMPL, confidence=None, alpha=None, dtype=np.float64, half=False, **options
+):
     weights = options.pop("weights", c.weights)
     call = cuda.Calibrator(skeleton, weights, **options)
     joints = (c.source, c.target, confidence, alpha)
     arrays = [None if x is None else FakeCuda(x.astype(dtype)) for x in joints]
-    return call(FakeCuda(c.vertices), *arrays).array
+    return call(FakeCuda(c.vertices.astype(np.float16 if half else np.float32)), *arrays).array
 
 
 def judged(c, skeleton=SMPL, confidence=None, alpha=None, **options):
@@ -165,15 +153,61 @@ def test_blend_agrees_with_the_reference(batch, vertices, bones, slots, rng, shi
 
 
 def test_neither_the_grid_nor_the_block_nor_the_place_in_the_batch_shows(rng, shim):
-    c = case(rng, batch=3, vertices=601)
+    c = case(rng, batch=9, vertices=601)
     whole = calibrate(c)
-    assert shim.launches[-1] == ("pchmr_calibrate", (3, 3))
+    assert shim.launches[-1] == ("pchmr_calibrate", (3, 3))  # four rows a block, the last one alone
+    np.testing.assert_allclose(whole, judged(c), atol=TOLERANCE["float32"])
     shim.multiprocessors, shim.threads = 100, cuda.BLOCK
     np.testing.assert_array_equal(calibrate(c), whole)
-    assert shim.launches[-1] == ("pchmr_calibrate", (5, 3))
+    assert shim.launches[-1] == ("pchmr_calibrate", (5, 9))
     call = cuda.Calibrator(SMPL, c.weights)
-    alone = call(*(FakeCuda(x[2:]) for x in (c.vertices, c.source, c.target)))
+    alone = call(*(FakeCuda(x[2:3]) for x in (c.vertices, c.source, c.target)))
     np.testing.assert_array_equal(alone.array[0], whole[2])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize(("start", "out_start"), [(0, 3), (1, 1), (5, 2)])
+def test_meshes_may_start_anywhere_and_nothing_beside_them_is_written(
+    start, out_start, dtype, rng, shim
+):
+    """Neither starts on 16 bytes; an odd number of vertices moves every row by another amount."""
+    c = case(rng, batch=5, vertices=1025)
+    expected = calibrate(c, half=dtype == np.float16)
+    room = np.full((2, 5 * 1025 * 3 + 9), 7, dtype)
+    mesh, out = (
+        room[i, n : n + expected.size].reshape(expected.shape)
+        for i, n in enumerate((start, out_start))
+    )
+    mesh[:] = c.vertices
+    call = cuda.Calibrator(SMPL, c.weights)
+    call(*map(FakeCuda, (mesh, c.source, c.target)), out=FakeCuda(out))
+    assert shim.launches[-1] == ("pchmr_calibrate", (4, 2))
+    np.testing.assert_array_equal(out, expected)
+    out[:] = 7
+    assert (room[1] == 7).all()
+    call(*map(FakeCuda, (mesh, c.source, c.target)), out=FakeCuda(mesh))
+    np.testing.assert_array_equal(mesh, expected)
+
+
+def test_vertices_are_sorted_by_bone_so_that_fewer_reads_fall_on_one_bank(rng, shim):
+    """Eight threads read 16 bytes each at a time; bones whose records share banks take turns."""
+    weights = sparse(rng, 2 * cuda.TILE + 17, 23, 4)
+
+    def turns(indices):
+        eight = indices[: len(indices) // 8 * 8].reshape(-1, 8, indices.shape[1])
+        bones = [np.unique(eight[i, :, s]) for i, s in np.ndindex(len(eight), eight.shape[2])]
+        return np.mean([np.bincount(5 * x % 8).max() for x in bones])
+
+    order = cuda_weights.tile_order(weights)
+    uploaded = cuda_weights.upload_rows(shim, weights, order)
+    indices, values, offsets, places = (array.array for array in uploaded.arrays)
+    assert turns(indices) < 0.75 * turns(weights.indices)
+    tiles = np.arange(len(order)) // cuda.TILE
+    np.testing.assert_array_equal(order // cuda.TILE, tiles)
+    np.testing.assert_array_equal(cuda.TILE * tiles + places, order)
+    again = SparseWeights(*(x[np.argsort(order)] for x in (indices, values, offsets)))
+    for got, expected in zip(again.to_dense(23), weights.to_dense(23), strict=True):
+        np.testing.assert_array_equal(got, expected)
 
 
 def test_out_may_be_the_input_and_nothing_is_copied_or_uploaded_twice(rng, shim):
@@ -195,20 +229,27 @@ def test_streams_of_each_library_are_understood():
         "torch": type("Stream", (), {"cuda_stream": 6}),
         "cuda.core": type("Stream", (), {"__cuda_stream__": lambda self: (0, 7)}),
     }
-    assert [cuda.stream_address(stream()) for stream in streams.values()] == [5, 6, 7]
-    assert [cuda.stream_address(stream) for stream in (None, 0, 9)] == [None, 0, 9]
+    assert [cuda_runtime.stream_address(stream()) for stream in streams.values()] == [5, 6, 7]
+    assert [cuda_runtime.stream_address(stream) for stream in (None, 0, 9)] == [None, 0, 9]
     with pytest.raises(TypeError, match=r"stream is a builtins\.str; expected a CUDA stream"):
-        cuda.stream_address("default")
+        cuda_runtime.stream_address("default")
 
 
 def test_structs_and_shared_memory_are_those_of_the_kernels(shim):
     shim.library.shim_job_bytes.restype = ctypes.c_size_t
     assert shim.library.shim_job_bytes() == ctypes.sizeof(cuda.JobStruct)
-    for sizes in ((24, 23, 2), (1, 0, 0), (128, 128, 128)):
-        assert cuda.shared_bytes(*sizes) == shim.library.pchmr_cuda_shared_bytes(*sizes)
-    assert (
-        cuda.shared_bytes(128, 128, 128) == 26752
-    )  # less than 48 KiB, what every device gives unasked
+    for joints, bones, axes, skin, tables, rows in [
+        (24, 23, 2, 0, 0, 4),
+        (1, 0, 0, 0, 0, 1),
+        (128, 128, 128, 128, 1, 1),
+        (17, 16, 2, 24, 1, 4),
+        (0, 23, 0, 0, 0, 2),
+    ]:
+        job = cuda.JobStruct(rows=rows, skin_bones=skin)
+        job.bones.joints, job.bones.bones, job.bones.n_axes = joints, bones, axes
+        job.tables.values = tables or None
+        expected = shim.library.pchmr_cuda_shared_bytes(ctypes.byref(job))
+        assert cuda.shared_bytes(job) == expected < cuda.SHARED_BYTES
 
 
 def test_wrong_arrays_are_refused_by_name(rng, shim):

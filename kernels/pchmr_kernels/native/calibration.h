@@ -18,6 +18,12 @@
 
 #include "pchmr_kernels.h"
 
+#ifdef __CUDA_ARCH__
+#define PCHMR_LOOP _Pragma("unroll 1")  // once a block: registers matter more
+#else
+#define PCHMR_LOOP
+#endif
+
 namespace pchmr {
 
 struct Vec3 {
@@ -121,8 +127,11 @@ PCHMR_FUNCTION Mat3 fit_rotation(const double H[3][3]) {
     double Q[4][4] = {{1, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}, {0, 0, 0, 1}};
     for (int i = 0; i < 4; ++i)
         for (int j = 0; j < i; ++j) N[i][j] = N[j][i];
+    PCHMR_LOOP
     for (int sweep = 0; sweep < 8; ++sweep) {
+        PCHMR_LOOP
         for (int p = 0; p < 3; ++p) {
+            PCHMR_LOOP
             for (int q = p + 1; q < 4; ++q) {
                 const double difference = N[q][q] - N[p][p];
                 const double twice = difference < 0 ? -2 * N[p][q] : 2 * N[p][q];
@@ -256,27 +265,16 @@ PCHMR_FUNCTION void row_transforms(const pchmr_bones &bones, const double *sourc
     centre[0] = origin.x, centre[1] = origin.y, centre[2] = origin.z;
 }
 
+#ifndef PCHMR_CUDA  // whose blend is in mesh.h
 // A bone is a record of 32 floats, two cache lines: the columns of R and t, each padded to four, then
 // delta. Lanes says how many floats an instruction takes.
 constexpr int kRecord = 32;
 #ifndef PCHMR_LANES
 #define PCHMR_LANES 4
 #endif
-#ifdef PCHMR_CUDA
-struct Vec4 {
-    float x, y, z, w;
-};
-PCHMR_FUNCTION Vec4 operator*(Vec4 a, float s) { return {a.x * s, a.y * s, a.z * s, a.w * s}; }
-PCHMR_FUNCTION Vec4 operator+(Vec4 a, Vec4 b) {
-    return {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w};
-}
-PCHMR_FUNCTION void store(Vec4 a, float *p) { p[0] = a.x, p[1] = a.y, p[2] = a.z; }
-typedef Vec4 Wide;
-#else
 typedef float Vec4 __attribute__((vector_size(16), aligned(4), may_alias));
 typedef float Wide __attribute__((vector_size(4 * PCHMR_LANES), aligned(4), may_alias));
 PCHMR_FUNCTION void store(Vec4 a, float *p) { p[0] = a[0], p[1] = a[1], p[2] = a[2]; }
-#endif
 
 PCHMR_FUNCTION void pack_record(const float *transform, const float *delta, float *record) {
     for (int i = 0; i < kRecord; ++i) record[i] = 0;
@@ -309,6 +307,7 @@ PCHMR_FUNCTION void blend_vertex(const float *vertex, const float *records, cons
                        blended.column[2] * (vertex[2] - centre[2]) + blended.column[3] + stretch;
     store(moved + origin, out);  // last: far from the camera this one rounding is all that is lost
 }
+#endif
 
 }  // namespace pchmr
 

@@ -8,6 +8,7 @@
 #define PCHMR_KERNELS_H
 
 #if defined(__CUDACC_RTC__) /* NVRTC has no headers */
+typedef unsigned char uint8_t;
 typedef int int32_t;
 typedef long long int64_t;
 #else

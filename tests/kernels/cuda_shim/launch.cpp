@@ -1,4 +1,4 @@
-// Runs the kernels of calibrate.cu on the host. Blocks run one after the other, their threads at once.
+// Runs the CUDA kernels on the host. Blocks run one after the other, their threads at once.
 #include "shim.h"
 
 #include <cstdlib>
@@ -6,32 +6,50 @@
 #include <vector>
 
 #include "calibrate.cu"
+#include "crop.cu"
+#include "gradients.cu"
 
-extern "C" int shim_launch(const char *name, unsigned grid_x, unsigned grid_y, unsigned threads,
-                           size_t shared_bytes, const pchmr_cuda_job *job, int skip) {
-    void (*kernel)(pchmr_cuda_job) = nullptr;
-    if (!std::strcmp(name, "pchmr_calibrate")) kernel = pchmr_calibrate;
-    if (!std::strcmp(name, "pchmr_blend")) kernel = pchmr_blend;
-    if (!kernel) return 1;
-    for (unsigned y = 0; y < grid_y; ++y) {
-        for (unsigned x = 0; x < grid_x; ++x) {
-            // Exactly as large as asked for, and NaN until it is written.
-            float4 *shared = static_cast<float4 *>(std::malloc(shared_bytes));
-            std::memset(shared, 255, shared_bytes);
-            ShimBlock block{std::barrier<>(threads), shared, skip};
-            std::vector<std::thread> all;
-            for (unsigned t = 0; t < threads; ++t)
-                all.emplace_back([&, t] {
-                    threadIdx = {t, 0}, blockIdx = {x, y}, blockDim = {threads, 1};
-                    gridDim = {grid_x, grid_y};
-                    shim_block = &block;
-                    kernel(*job);
-                });
-            for (std::thread &thread : all) thread.join();
-            std::free(shared);
-        }
-    }
+template <class Job>
+static int run(void (*kernel)(Job), Dim3 grid, unsigned threads, size_t shared_bytes,
+               const void *job, int skip) {
+    for (unsigned z = 0; z < grid.z; ++z)
+        for (unsigned y = 0; y < grid.y; ++y)
+            for (unsigned x = 0; x < grid.x; ++x) {
+                // Exactly as large as asked for, and NaN until it is written.
+                int4 *shared = static_cast<int4 *>(std::malloc(shared_bytes));
+                if (shared_bytes) std::memset(shared, 255, shared_bytes);
+                ShimBlock block{std::barrier<>(threads), shared, skip};
+                std::vector<std::thread> all;
+                for (unsigned t = 0; t < threads; ++t)
+                    all.emplace_back([&, t] {
+                        threadIdx = {t, 0, 0}, blockIdx = {x, y, z}, blockDim = {threads, 1, 1};
+                        gridDim = grid;
+                        shim_block = &block;
+                        kernel(*static_cast<const Job *>(job));
+                    });
+                for (std::thread &thread : all) thread.join();
+                std::free(shared);
+            }
     return 0;
 }
 
+extern "C" int shim_launch(const char *name, unsigned grid_x, unsigned grid_y, unsigned grid_z,
+                           unsigned threads, size_t shared_bytes, const void *job, int skip) {
+    const Dim3 grid = {grid_x, grid_y, grid_z};
+    const size_t bytes = shared_bytes * sizeof(pchmr::Real) / sizeof(float);
+#define RUN(kernel) \
+    if (!std::strcmp(name, #kernel)) return run(kernel, grid, threads, bytes, job, skip)
+    RUN(pchmr_calibrate);
+    RUN(pchmr_skin_calibrate);
+    RUN(pchmr_blend);
+    RUN(pchmr_pose_joints);
+    RUN(pchmr_crop);
+    RUN(pchmr_blend_grad_vertices);
+    RUN(pchmr_blend_grad_bones);
+    RUN(pchmr_blend_grad_weights);
+    return 1;
+}
+
 extern "C" size_t shim_job_bytes() { return sizeof(pchmr_cuda_job); }
+extern "C" size_t shim_crops_bytes() { return sizeof(pchmr_cuda_crops); }
+extern "C" size_t shim_gradients_bytes() { return sizeof(pchmr_cuda_gradients); }

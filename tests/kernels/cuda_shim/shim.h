@@ -1,4 +1,4 @@
-// As much of CUDA as calibrate.cu needs, on the host: one thread a CUDA thread, one block at a time.
+// As much of CUDA as the kernels need, on the host: one thread a CUDA thread, one block at a time.
 // Not modelled: warps, memory spaces, rounding of the device's own functions. Included first.
 #pragma once
 #include <barrier>
@@ -11,19 +11,13 @@
 #define __host__
 #define __device__
 #define __global__
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 
-struct float3 {
-    float x, y, z;
-};
-struct alignas(16) float4 {
-    float x, y, z, w;
-};
 struct alignas(16) int4 {
     int x, y, z, w;
 };
 struct Dim3 {
-    unsigned x, y;
+    unsigned x, y, z;
 };
 
 inline thread_local Dim3 threadIdx, blockIdx, blockDim, gridDim;
@@ -32,7 +26,7 @@ inline thread_local Dim3 threadIdx, blockIdx, blockDim, gridDim;
 // without waiting: a barrier that the source lacks.
 struct ShimBlock {
     std::barrier<> barrier;
-    float4 *shared;
+    int4 *shared;
     int skip;
 };
 inline thread_local ShimBlock *shim_block;
@@ -41,7 +35,8 @@ inline thread_local int shim_barriers;
 inline void __syncthreads() {
     if (shim_barriers++ != shim_block->skip) shim_block->barrier.arrive_and_wait();
 }
-#define PCHMR_SHARED(name) float4 *name = shim_block->shared
+#define PCHMR_SHARED(name) int4 *name = shim_block->shared
+#define PCHMR_UNROLL
 
 namespace pchmr {
 

@@ -1,6 +1,6 @@
 """A stand-in for CuPy: host arrays that say they are on a GPU, and the kernels on the host.
 
-`cuda.py` and calibrate.cu are run as they are; what is not are CuPy's own calls and the device.
+`cuda*.py` and native/*.cu are run as they are; what is not are CuPy's own calls and the device.
 """
 
 import ctypes
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pchmr_kernels import cuda
+from pchmr_kernels import cuda_runtime
 
 HERE = Path(__file__).parent
 
@@ -33,7 +33,7 @@ class FakeCuda:
         return described
 
     def __dlpack_device__(self):
-        return cuda.CUDA, self.device
+        return cuda_runtime.CUDA, self.device
 
 
 class OnlyDlpack:
@@ -41,14 +41,14 @@ class OnlyDlpack:
         self.hidden, self.shape = FakeCuda(array), array.shape
 
     def __dlpack_device__(self):
-        return cuda.CUDA, 0
+        return cuda_runtime.CUDA, 0
 
 
 class ShimRuntime:
     def __init__(self, library, threads=16):
         self.library = ctypes.CDLL(str(library))
         self.library.shim_launch.argtypes = (
-            *(ctypes.c_char_p, ctypes.c_uint, ctypes.c_uint, ctypes.c_uint),
+            *(ctypes.c_char_p, *[ctypes.c_uint] * 4),
             *(ctypes.c_size_t, ctypes.c_void_p, ctypes.c_int),
         )
         self.threads, self.multiprocessors = threads, 1
@@ -60,7 +60,7 @@ class ShimRuntime:
         return FakeCuda(array.copy())
 
     def empty(self, shape, dtype):
-        return FakeCuda(np.full(shape, np.nan, dtype))
+        return FakeCuda(np.full(shape, np.nan if dtype.kind == "f" else 99, dtype))
 
     def import_dlpack(self, array):
         return array.hidden
@@ -76,11 +76,12 @@ class ShimRuntime:
         self.streams.append(stream)
         yield
 
-    def launch(self, kernel, grid, shared_bytes, job):
+    def launch(self, kernel, grid, threads, shared_bytes, job):
         self.launches.append((kernel, grid))
+        whole = (*grid, 1)[:3]
         failed = self.library.shim_launch(
-            *(kernel.encode(), *grid, self.threads, shared_bytes - self.missing_bytes),
-            *(ctypes.byref(job), self.skip),
+            *(kernel.encode(), *whole, min(threads, self.threads)),
+            *(max(0, shared_bytes - self.missing_bytes), ctypes.byref(job), self.skip),
         )
         assert not failed, kernel
 
@@ -91,10 +92,13 @@ def find_compiler():
 
 
 def build(folder, *flags):
-    library = Path(folder) / "libshim.so"
-    includes = [f"-I{HERE}", f"-I{cuda.NATIVE}"]
-    warnings = ["-Wall", "-Wextra", "-Werror"]
-    command = [find_compiler(), "-std=c++20", "-O1", "-g", "-fPIC", "-shared", "-pthread"]
-    command += [*warnings, *flags, *includes, str(HERE / "launch.cpp"), "-o", str(library)]
-    subprocess.run(command, check=True)
+    """The kernels as a library; once a folder and set of flags."""
+    name = "_".join(("libshim", *(flag.strip("-").replace("=", "_") for flag in flags)))
+    library = Path(folder) / f"{name}.so"
+    if not library.exists():
+        includes = [f"-I{HERE}", f"-I{cuda_runtime.NATIVE}"]
+        warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-psabi"]
+        command = [find_compiler(), "-std=c++20", "-O1", "-g", "-fPIC", "-shared", "-pthread"]
+        command += [*warnings, *flags, *includes, str(HERE / "launch.cpp"), "-o", str(library)]
+        subprocess.run(command, check=True)
     return library
