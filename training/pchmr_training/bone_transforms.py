@@ -93,7 +93,7 @@ def half_turn_axis(u: Tensor, axes: Tensor) -> Tensor:
     unit = candidates / length.clamp(min=SHORTEST_BONE_M)
     square = torch.linalg.cross(u[:, :, None].expand(-1, -1, unit.shape[2], -1), unit)
     serves = (square.norm(dim=-1) >= 1e-3) & (length[..., 0] >= SHORTEST_BONE_M)
-    first = serves.to(torch.uint8).argmax(-1)[..., None, None].expand(*u.shape[:2], 1, 3)
+    first = serves.float().argmax(-1)[..., None, None].expand(*u.shape[:2], 1, 3)
     chosen = square.gather(2, first)[:, :, 0]
     return chosen / chosen.norm(dim=-1, keepdim=True)
 
