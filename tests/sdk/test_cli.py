@@ -131,6 +131,16 @@ def test_intrinsics_from_a_file(run: Run, photo: Path, tmp_path: Path) -> None:
     assert stored["camera"].tolist() == [[1500, 1500, 256, 256]]
 
 
+def test_intrinsics_from_flags(run: Run, photo: Path, tmp_path: Path) -> None:
+    flags = ("--focal", 1500, "--center", "250,256")
+    assert run(photo, tmp_path / "out", *flags).code == 0
+    stored = read_npz(tmp_path / "out" / "astronaut.npz")
+    assert stored["camera"].tolist() == [[1500, 1500, 250, 256]]
+    outcome = run(photo, tmp_path / "out", "--detector", tmp_path / "none.onnx")
+    assert outcome.code == 1
+    assert "none.onnx is not a file; expected a person detector in ONNX" in outcome.err
+
+
 @pytest.mark.parametrize("out", ["o.mp4", "o.gif", "o.npz"])
 def test_outputs_of_another_kind(out: str, command: Run, photo: Path, tmp_path: Path) -> None:
     error = command("run", photo, "-o", tmp_path / out).error

@@ -1,5 +1,6 @@
 """Tracking: scripted people first, then the demo video with the trained networks."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -226,6 +227,20 @@ def test_demo_video(assets: Callable[[str], Path], blazepose: BlazePose) -> None
     assert tracker.detector_runs <= 8
     assert blazepose.poses < 250
     assert max(found[226]) <= 3  # few people came and went
+
+
+def test_several_people_keep_their_ids(assets: Callable[[str], Path], blazepose: BlazePose) -> None:
+    """Two acrobats in a laboratory, one before the other; each is the same one throughout."""
+    import av
+
+    tracker, found = RoiTracker(4), []
+    with av.open(str(assets("pose2sim_multi") / "videos" / "cam02.mp4")) as video:
+        for frame in itertools.islice(video.decode(video=0), 20):
+            found.append(blazepose.step(tracker, frame.to_ndarray(format="bgr24")))
+    assert [ids(tracks) for tracks in found] == [[0, 1]] * 20
+    hips = np.array([[t.landmarks.auxiliary[0] for t in tracks] for tracks in found])
+    assert np.abs(np.diff(hips, axis=0)).max() < 30  # pixels a frame: nobody becomes the other
+    assert np.abs(hips[:, 0] - hips[:, 1]).max(1).min() > 200
 
 
 def test_photos_without_people(assets: Callable[[str], Path], blazepose: BlazePose) -> None:
