@@ -17,6 +17,7 @@ import numpy as np
 
 from pchmr_engines.errors import PchmrError
 
+from .profiling.recorder import Recorder
 from .stages.base import Board, Stage, TemporalStage
 
 
@@ -90,10 +91,17 @@ def phases_of(levels: Sequence[Sequence[Stage]]) -> list[_Phase]:
 class Executor:
     """Runs the levels one after another; stages of one level side by side where `parallel`.
 
-    Latency of each stage is kept in `latency_ms` until the next run.
+    Latency of each stage is kept in `latency_ms` until the next run; a recorder gets its parts.
     """
 
-    def __init__(self, stages: Sequence[Stage], given: frozenset[str], parallel: bool) -> None:
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        given: frozenset[str],
+        parallel: bool,
+        recorder: Recorder | None = None,
+    ) -> None:
+        self._recorder = recorder
         self.levels = levels_of(stages, given)
         self._phases = phases_of(self.levels)
         self._temporal = [stage for phase in self._phases for stage in phase.temporal]
@@ -220,9 +228,12 @@ class Executor:
 
     def _run_stage(self, stage: Stage, board: Board) -> None:
         begin = perf_counter_ns()
-        stage.prepare(board)
-        stage.enqueue()
-        stage.collect(board)
+        if self._recorder is None:
+            stage.prepare(board)
+            stage.enqueue()
+            stage.collect(board)
+        else:
+            self._recorder.run_stage(stage, board)
         spent = (perf_counter_ns() - begin) / 1e6
         self.latency_ms[stage.name] = self.latency_ms.get(stage.name, 0.0) + spent
 

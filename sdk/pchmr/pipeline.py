@@ -34,6 +34,7 @@ from .lens import Lens
 from .people import Person
 from .photos import to_bgr8
 from .placement import ray_rotation
+from .profiling.recorder import Recorder
 from .stages.base import Board, Row
 from .stages.blazepose import put_landmarks
 from .stages.detectors import detector_from_onnx
@@ -72,6 +73,7 @@ class Pipeline(Closing):
         detector: str | os.PathLike[str] | None = None,
         detector_format: str = "yolox",
         detector_stride: int = 30,
+        recorder: Recorder | None = None,
     ) -> None:
         """
         bundle: a loaded bundle. topology: serial, parallel, template or mesh-only.
@@ -86,6 +88,7 @@ class Pipeline(Closing):
         detector: an ONNX file in place of the bundle's person detector, and what it gives: a name
             of `pchmr.stages.detectors.FORMATS`. detector_stride: frames between looks for further
             people while there is room for them.
+        recorder: gets where the time goes, as for `pchmr profile`.
 
         Raises:
             InputError: an unknown topology or number.
@@ -108,7 +111,8 @@ class Pipeline(Closing):
         self._max_people = max_people
         self.body = body_from_arrays(bundle.body())
         self._model = BodyModel(self.body)
-        networks = BundleNetworks(bundle, backend, threads or usable_cpus(), max_people)
+        recorded = recorder.bundle(bundle) if recorder else bundle
+        networks = BundleNetworks(recorded, backend, threads or usable_cpus(), max_people)
         boxes = detector and detector_from_onnx(detector, detector_format, networks.threads)
         assembly = Assembly(networks, topology, self._model, pose2d, boxes or None, detector_stride)
         self.skeleton = assembly.skeleton
@@ -118,8 +122,10 @@ class Pipeline(Closing):
                 f"{self.skeleton.name} are untrained: pchmr train calibration trains them",
                 stacklevel=2,
             )
-        self._find = assembly.finder()
-        self._executor = Executor(assembly.stages(), GIVEN, side_by_side)
+        self._finder = assembly.finder()
+        find = self._finder.__call__
+        self._find = recorder.watch("find", "find", find) if recorder else find
+        self._executor = Executor(assembly.stages(), GIVEN, side_by_side, recorder)
         self._slots: dict[int, int] = {}
         self._epochs = [0] * max_people
         self.frames = self._last_ns = 0
@@ -271,14 +277,14 @@ class Pipeline(Closing):
     @property
     def detector_runs(self) -> int:
         """How often the detector was asked so far; the rest were tracked frames."""
-        return self._find.detector_runs
+        return self._finder.detector_runs
 
     def reset(self) -> None:
         """Forget who was followed, as at a cut or before an unrelated picture.
 
         What is owed still comes, with the next frames or from `flush`.
         """
-        self._find.reset()
+        self._finder.reset()
 
     def close(self) -> None:
         """Stop worker threads, once what was submitted is done."""
