@@ -43,5 +43,5 @@ $(VENV)/.runtime: $(SOURCES)
 
 $(VENV)/.dev: $(VENV)/.runtime
 	$(PIP) torch==2.13.0
-	$(PIP) --editable '.[cpu,openvino,open,export,train,viewer,window,rerun,rtx,dev]'
+	$(PIP) --editable '.[cpu,openvino,open,export,train,viewer,window,rerun,plot,rtx,dev]'
 	touch $@
