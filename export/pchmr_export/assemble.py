@@ -4,21 +4,25 @@ report = export_recipe(read_recipe(Path("recipe.toml")), Path("bundle"))
 report.gates, report.bundle.manifest
 """
 
+import hashlib
+import json
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pchmr_engines.bundle import Bundle, write_bundle
 from pchmr_engines.errors import InputError
 from pchmr_engines.manifest import BodyFile, Manifest
-from pchmr_engines.store import npz_bytes
+from pchmr_engines.store import folder_beside, npz_bytes, sha256_of
 from pchmr_engines.verify import Gate
 
+from .custom_stage import check_trust, check_vertices, is_file
+from .gates import check, installed_backends
 from .people_stages import PEOPLE, build_people_stage
 from .recipe import Recipe
 from .recipe_body import RecipeBody, make_body
-from .stage_build import BuiltStage, build_stage
+from .stage_build import BuiltStage, build_stage, load_network
 from .work_folder import WorkFolder, locked
 
 Progress = Callable[[str], None]
@@ -50,22 +54,66 @@ def export_recipe(
     """
     work = work or WorkFolder()
     with locked(target):
-        _check_files(recipe)
+        _check_files(recipe, trust)
         _check_space(recipe, target, work)
         progress("body and calibration weights")
         body = make_body(recipe)
         built = []
-        for name in (*PEOPLE, *recipe.stages):
+        for name in PEOPLE:
             progress(f"stage {name}")
-            built.append(
-                build_people_stage(name, work)
-                if name in PEOPLE
-                else build_stage(recipe, name, work)
-            )
+            built.append(build_people_stage(name, work))
+        for name in recipe.stages:
+            progress(f"stage {name}")
+            built.append(build_stage(recipe, name, work, trust))
+            check_vertices(recipe.name, built[-1].stage.outputs, len(body.body.v_template))
         manifest, files = _bundle_parts(recipe, body, built)
+        progress("composition")
+        composed = _composition(recipe, body, manifest, files, work, trust)
         progress("bundle")
-        bundle = write_bundle(target, manifest, files)
-    return Exported(bundle, tuple(gate for stage in built for gate in stage.gates))
+        bundle = write_bundle(target, _with_composition(manifest, composed), files)
+    gates = tuple(gate for stage in built for gate in stage.gates)
+    return Exported(bundle, (*gates, *composed))
+
+
+def _composition(
+    recipe: Recipe,
+    body: RecipeBody,
+    manifest: Manifest,
+    files: Mapping[str, bytes | Path],
+    work: WorkFolder,
+    trust: bool,
+) -> tuple[Gate, ...]:
+    """The gates of the whole, from the work folder where the very same parts were tried before.
+
+    Raises: GateFailed where the bundle is not what PyTorch computes.
+    """
+    from .composition import composition_gates
+
+    def make(folder: Path) -> None:
+        with folder_beside(folder / "bundle") as scratch:
+            bundle = write_bundle(scratch / "bundle", manifest, files)
+            networks = {name: load_network(recipe, name, trust) for name in recipe.stages}
+            gates = composition_gates(recipe, body, networks, bundle, installed_backends())
+        text = json.dumps([asdict(gate) for gate in check(gates)])
+        (folder / "gates.json").write_text(text, encoding="utf-8")
+
+    hashes = {
+        name: hashlib.sha256(part).hexdigest() if isinstance(part, bytes) else sha256_of(part)
+        for name, part in files.items()
+    }
+    folder = work.step({"files": hashes, "topologies": list(recipe.topologies)}, make)
+    stored = json.loads((folder / "gates.json").read_text(encoding="utf-8"))
+    return tuple(Gate(**gate) for gate in stored)
+
+
+def _with_composition(manifest: Manifest, gates: Sequence[Gate]) -> Manifest:
+    """The manifest with the worst of each composition gate, mm, beside the calibration."""
+    worst: dict[str, float] = {}
+    for gate in gates:
+        worst[gate.output] = max(gate.value, worst.get(gate.output, 0.0))
+    (pair,) = manifest.calibrations
+    pair = replace(pair, settings={**pair.settings, "composition": worst})
+    return replace(manifest, calibrations=(pair,))
 
 
 def _bundle_parts(
@@ -84,13 +132,16 @@ def _bundle_parts(
     return manifest, files
 
 
-def _check_files(recipe: Recipe) -> None:
-    """Raises: InputError for a file that the recipe names and that is not there."""
+def _check_files(recipe: Recipe, trust: bool) -> None:
+    """Raises: InputError for a file that the recipe names and that is not there, or for code that
+    it would run without `trust`."""
     body, weights = recipe.body, recipe.calibration.weights
     named = [*body.regressors.values(), *([weights] if weights else [])]
     named += [] if body.file in ("open", "synthetic") else [body.file]
-    for stage in recipe.stages.values():
+    for name, stage in recipe.stages.items():
+        check_trust(recipe, name, trust)
         named += [stage.checkpoint] if stage.checkpoint and not stage.is_seeded else []
+        named += [stage.source] if stage.source and is_file(stage.source) else []
     for text in named:
         recipe.path(text)
 

@@ -95,14 +95,21 @@ CARRY: Mapping[str, Mapping[str, float]] = {
 """How a BlazePose landmark's residual moves a joint of SMPL's 24; see the SDK's ImageTarget."""
 
 
+OPEN_LANDMARKS: Mapping[str, Mapping[str, Variant]] = {
+    "open": {"landmarks": "full"},
+    "open-plus": {"landmarks": "full", "pose_landmarks": "heavy"},
+}
+"""Bundle -> stage -> BlazePose variant of its landmark networks."""
+
+
 def open_bundle() -> Path:
     """The folder of the bundle `open`, built on the first call."""
-    return _built("open", {"landmarks": "full"})
+    return _built("open", OPEN_LANDMARKS["open"])
 
 
 def open_plus_bundle() -> Path:
     """The folder of the bundle `open-plus`, built on the first call; fetching it needs npm."""
-    return _built("open-plus", {"landmarks": "full", "pose_landmarks": "heavy"})
+    return _built("open-plus", OPEN_LANDMARKS["open-plus"])
 
 
 def _built(name: str, landmarks: Mapping[str, Variant]) -> Path:

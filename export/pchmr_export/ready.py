@@ -33,6 +33,18 @@ def ready_names() -> Iterator[str]:
         yield from (f"{generator}+{pose3d}" for pose3d in parts["pose3d"])
 
 
+def list_table() -> str:
+    """The ready recipes with the topologies and the approximate conversions of each."""
+    lines = [f"{name}  serial, parallel, template, mesh-only" for name in OPEN]
+    for name in ready_names():
+        if name not in OPEN:
+            recipe = ready_recipe(name)
+            guesses = "; ".join(recipe.calibration.conversions)
+            note = f"  (approximate: {guesses})" if guesses else ""
+            lines.append(f"{name}  {', '.join(recipe.topologies)}{note}")
+    return "\n".join(lines) + "\nOther networks of  pchmr networks  combine in the same way."
+
+
 def ready_recipe(name: str) -> Recipe:
     """The recipe of a name such as "vibe+cpn50_384x288+videopose3d_coco_243": seeded weights, the
     synthetic body, and the approximate conversions that its joints need.

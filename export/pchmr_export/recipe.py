@@ -42,16 +42,23 @@ class CustomKeypoints:
 
 
 @dataclass(frozen=True)
+class CustomFeatures:
+    """Features of an encoder, (B, width), or (B, frames, width)."""
+
+    width: int = 2048
+    frames: int = 1
+
+
+@dataclass(frozen=True)
 class CustomInput:
     """What a network of the user's own takes; one of the three.
 
-    image: a crop, and how its pixels become the network's numbers. tensors: name -> shape without
-    the batch, float32.
+    image: a crop, and how its pixels become the network's numbers.
     """
 
     image: ImageInput | None = None
     keypoints: CustomKeypoints | None = None
-    tensors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    features: CustomFeatures | None = None
 
 
 @dataclass(frozen=True)
@@ -161,12 +168,42 @@ class Recipe:
             pairs["pose3d"] = stages["pose3d"].gives_joints, self.skeleton
         return {key: (a, b) for key, (a, b) in pairs.items() if a is not None and b is not None}
 
+    def crop_rule(self, stage: str) -> str | None:
+        """The rule of a stage's crops where it is not the network's own: VIBE's features are of a
+        wider crop than SPIN's."""
+        generator = self.stages.get("generator")
+        of_vibe = stage == "encoder" and generator is not None and generator.network == "vibe"
+        return "vibe" if of_vibe else None
+
     @property
     def regressed(self) -> tuple[str, ...]:
         """The skeletons whose joints the body has to give: the target's, the serial lifter's."""
         lifter = self.stages.get("lifter")
         taken = lifter.takes_joints if lifter and "serial" in self.topologies else None
         return tuple(dict.fromkeys(filter(None, (self.skeleton, taken))))
+
+
+def with_files(
+    recipe: Recipe,
+    checkpoints: Mapping[str, str],
+    body: str | None,
+    regressors: Mapping[str, str],
+) -> Recipe:
+    """The recipe with other checkpoints (by stage), another body, and more regressors of it.
+
+    Raises: InputError for a stage that the recipe has not.
+    """
+    stages = dict(recipe.stages)
+    for name, file in checkpoints.items():
+        if name not in stages:
+            raise InputError(
+                f"checkpoint of stage {name!r}: {recipe.name} has no such stage; "
+                f"{nearest(name, stages)}"
+            )
+        stages[name] = replace(stages[name], checkpoint=file)
+    more = {**recipe.body.regressors, **regressors}
+    other = replace(recipe.body, file=body or recipe.body.file, regressors=more)
+    return replace(recipe, stages=stages, body=other)
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -18,7 +18,7 @@ NEEDS = {
     "mesh-only": "needs the stage generator",
     "serial": "needs the stages generator and lifter",
     "parallel": "needs the stages generator and pose3d, or generator, pose2d and lifter",
-    "template": "needs the stage pose3d, or pose2d and lifter",
+    "template": "needs the stages pose2d and lifter",
 }
 
 
@@ -54,7 +54,7 @@ def possible_topologies(recipe: Recipe) -> tuple[Topology, ...]:
     answers: dict[Topology, bool] = {
         "serial": {"generator", "lifter"} <= has,
         "parallel": "generator" in has and pose_stream,
-        "template": pose_stream,
+        "template": {"pose2d", "lifter"} <= has,
         "mesh-only": "generator" in has,
     }
     return tuple(topology for topology, is_possible in answers.items() if is_possible)
@@ -109,17 +109,29 @@ def _check_stage(name: str, stage: StageRecipe, where: str) -> None:
         raise InputError(f"{where}: {stage.network} is no {name}; known: {', '.join(plays(name))}")
 
 
+OUTPUTS = {
+    "encoder": (("features",),),
+    "generator": (("rotmats", "betas", "cam"), ("vertices", "cam")),
+    "pose2d": (("heatmaps",), ("keypoints",)),
+    "pose3d": (("joints_3d",),),
+    "lifter": (("joints",),),
+}
+"""What a custom stage may give."""
+
+DECODERS = ("hrnet", "cpn")
+
+
 def _check_custom(name: str, stage: StageRecipe, where: str) -> None:
     if stage.network or stage.checkpoint:
         raise InputError(f"{where}: a custom stage has a source, and no network or checkpoint")
     if not stage.source or not stage.takes or not stage.outputs:
         raise InputError(f"{where}: a custom stage needs source, takes and outputs")
     takes = stage.takes
-    given = [key for key in ("image", "keypoints", "tensors") if getattr(takes, key)]
+    given = [key for key in ("image", "keypoints", "features") if getattr(takes, key)]
     if len(given) != 1:
         raise InputError(
             f"{where}.takes has {' and '.join(given) or 'nothing'}; expected one of image, "
-            "keypoints, tensors"
+            "keypoints, features"
         )
     skeletons = {"skeleton": stage.skeleton}
     if takes.keypoints:
@@ -131,8 +143,14 @@ def _check_custom(name: str, stage: StageRecipe, where: str) -> None:
             raise InputError(
                 f"{where}: {key} {skeleton!r} is unknown; {nearest(skeleton, SKELETONS)}"
             )
-    if name == "lifter" and not takes.keypoints:
-        raise InputError(f"{where}: a lifter takes keypoints")
+    taken = {"lifter": ("keypoints",), "generator": ("image", "features")}.get(name, ("image",))
+    if given[0] not in taken:
+        raise InputError(f"{where}.takes.{given[0]}: a {name} takes {' or '.join(taken)}")
+    if stage.outputs not in OUTPUTS[name]:
+        known = " or ".join(map(str, map(list, OUTPUTS[name])))
+        raise InputError(f"{where}: outputs are {list(stage.outputs)}; expected {known}")
+    if stage.outputs == ("heatmaps",) and stage.settings.get("decoder") not in DECODERS:
+        raise InputError(f'{where}: heat maps need settings.decoder, "hrnet" or "cpn"')
 
 
 def _check_encoder(recipe: Recipe, where: str) -> None:
@@ -143,14 +161,15 @@ def _check_encoder(recipe: Recipe, where: str) -> None:
     takes = generator.takes if generator else None
     if wanted and encoder is None:
         raise InputError(
-            f"{where}: {spec.name} takes features; add a stage encoder with "  # type: ignore[union-attr]
+            f"{where}: {generator.network} takes features; add a stage encoder with "  # type: ignore[union-attr]
             f'network = "{wanted}"'
         )
-    if encoder is not None and not wanted and not (takes and takes.tensors):
+    if encoder is not None and not wanted and not (takes and takes.features):
         raise InputError(f"{where}: nothing takes the features of the stage encoder; leave it out")
-    if encoder is not None and wanted and encoder.network not in (None, wanted):
+    if encoder is not None and wanted and encoder.network != wanted:
         raise InputError(
-            f"{where}: {spec.name} takes the features of {wanted}, not of {encoder.network}"  # type: ignore[union-attr]
+            f"{where}: {generator.network} takes the features of {wanted}, not of "  # type: ignore[union-attr]
+            f"{encoder.network or encoder.source}"
         )
 
 

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pchmr.prepost import normalise
-from pchmr.prepost.cpn import decode_cpn
 from pchmr.prepost.crops import Crop
-from pchmr.prepost.hrnet import decode_hrnet
+from pchmr.stages.pose2d import DECODERS
 from pchmr_engines.macs import count_macs
 from pchmr_engines.manifest import FileRef, Graph, Parity, Provenance, Stage
 from pchmr_engines.store import npz_bytes, sha256_of
@@ -26,11 +27,12 @@ from pchmr_training.networks.fixtures import seeded_network
 from pchmr_training.networks.seeding import seeded_input
 from pchmr_training.tf_bundle import bundle_prefix
 
+from .custom_stage import check_outputs, load_custom, write_custom
 from .examples import Arrays, image_examples, parity_arrays, torch_outputs
 from .gates import DEGREES, TOLERANCES, View, check, measured, run_gates
 from .onnx_graph import StageFile, export_graph
 from .recipe import ROLES, Recipe
-from .stage_forms import StageForm, camera_settings, lifter_settings, network_form
+from .stage_forms import LoadedNetwork, StageForm, camera_settings, lifter_settings, network_form
 from .streaming_export import export_streaming, sequence_gates
 from .work_folder import WorkFolder, tool_versions
 
@@ -46,15 +48,6 @@ UNITS = {
 
 
 @dataclass(frozen=True)
-class LoadedNetwork:
-    """A stage's network in torch. sha256: of its checkpoint; None for seeded weights."""
-
-    spec: NetworkSpec
-    network: nn.Module
-    sha256: str | None
-
-
-@dataclass(frozen=True)
 class BuiltStage:
     """stage: for the manifest. files: by their path in the bundle. gates: as they were met."""
 
@@ -63,11 +56,15 @@ class BuiltStage:
     gates: tuple[Gate, ...]
 
 
-def load_network(recipe: Recipe, name: str) -> LoadedNetwork:
-    """The network of a stage of the registry. Raises: InputError for another network's file."""
+def load_network(recipe: Recipe, name: str, trust: bool = False) -> LoadedNetwork:
+    """The network of a stage. trust: run the code of a custom one.
+
+    Raises: InputError for another network's file, or for a custom stage as `load_custom`.
+    """
     stage = recipe.stages[name]
     spec = stage.spec
-    assert spec is not None
+    if spec is None:
+        return load_custom(recipe, name, trust)
     assert stage.checkpoint is not None
     if stage.is_seeded:
         return LoadedNetwork(spec, seeded_network(spec)[0], None)
@@ -85,16 +82,17 @@ def checkpoint_sha256(path: Path) -> str:
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
-def build_stage(recipe: Recipe, name: str, work: WorkFolder) -> BuiltStage:
-    """A stage of the registry's networks, from the work folder where it was made before.
+def build_stage(recipe: Recipe, name: str, work: WorkFolder, trust: bool = False) -> BuiltStage:
+    """A stage, from the work folder where it was made before. trust: run a custom one's code.
 
     Raises: InputError for its checkpoint, GateFailed where a backend gives something else.
     """
     stage, spec = recipe.stages[name], recipe.stages[name].spec
-    assert spec is not None
+    if spec is None:
+        return _build_custom(recipe, name, work, trust)
     assert stage.checkpoint is not None
     sha256 = None if stage.is_seeded else checkpoint_sha256(recipe.path(stage.checkpoint))
-    crop = _crop_rule(recipe, name)
+    crop = recipe.crop_rule(name)
     licence = stage.licence or spec.licence
 
     def make(folder: Path) -> None:
@@ -102,13 +100,33 @@ def build_stage(recipe: Recipe, name: str, work: WorkFolder) -> BuiltStage:
         source = "name-seeded weights" if sha256 is None else Path(str(stage.checkpoint)).name
         provenance = Provenance(f"{spec.name}: {source}", licence, sha256, tool_versions())
         if isinstance(spec.input, FeatureInput) or is_windowed(spec):
-            write_streaming_stage(folder, name, spec, network, provenance)
+            write_streaming_stage(folder, name, spec, network, provenance, stage.settings)
         else:
             form = network_form(name, spec, network, crop)
+            form = replace(form, settings={**form.settings, **stage.settings})
             write_stage(folder, name, form, provenance, seeded=sha256 is None)
 
-    facts = {"stage": name, "network": spec.name, "crop": crop, "licence": licence}
+    facts: dict[str, Any] = {"stage": name, "network": spec.name, "crop": crop, "licence": licence}
+    facts["settings"] = dict(stage.settings)
     return read_stage(work.step({**facts, "checkpoint": sha256}, make))
+
+
+def _build_custom(recipe: Recipe, name: str, work: WorkFolder, trust: bool) -> BuiltStage:
+    """A custom stage: what its source is made of is known by the graph it gives alone."""
+    loaded = load_custom(recipe, name, trust)
+    stage, form = recipe.stages[name], loaded.form
+    assert form is not None
+    with tempfile.TemporaryDirectory() as folder:
+        graph = Path(folder) / "stage.onnx"
+        file = write_custom(form, loaded.network, graph)
+        check_outputs(recipe.name, name, file.outputs, stage.skeleton)
+        hashes = [sha256_of(path) for path in (graph, *file.external)]
+    provenance = Provenance(str(stage.source), loaded.spec.licence, loaded.sha256, tool_versions())
+    facts = {"stage": name, "recipe": asdict(stage), "graph": hashes}
+    make = partial(
+        write_stage, name=name, form=form, provenance=provenance, seeded=False, loaded=loaded
+    )
+    return read_stage(work.step(facts, make))
 
 
 def is_windowed(spec: NetworkSpec) -> bool:
@@ -116,23 +134,27 @@ def is_windowed(spec: NetworkSpec) -> bool:
     return isinstance(spec.input, KeypointInput) and spec.input.frames > 1
 
 
-def _crop_rule(recipe: Recipe, name: str) -> str | None:
-    """VIBE's features are of a wider crop than SPIN's own."""
-    generator = recipe.stages.get("generator")
-    of_vibe = name == "encoder" and generator is not None and generator.network == "vibe"
-    return "vibe" if of_vibe else None
-
-
 def write_stage(
-    folder: Path, name: str, form: StageForm, provenance: Provenance, seeded: bool
+    folder: Path,
+    name: str,
+    form: StageForm,
+    provenance: Provenance,
+    seeded: bool,
+    loaded: LoadedNetwork | None = None,
 ) -> None:
-    """Export, gate and describe a stage of single frames in `folder`, as its bundle will be."""
+    """Export, gate and describe a stage of single frames in `folder`, as its bundle will be.
+
+    loaded: of a custom stage.
+    """
     inputs = form_examples(name, form)
     fed = [_as_the_network_takes(form, values) for values in inputs.values()]
     data = parity_arrays(inputs, torch_outputs(form.module, fed, form.outputs))
-    file = export_graph(
-        form.graph_module, form.inputs, form.outputs, graph_path(folder, name), form.graph_rename
-    )
+    path = graph_path(folder, name)
+    if loaded is not None:
+        file = write_custom(form, loaded.network, path)
+    else:
+        module, rename = form.graph_module, form.graph_rename
+        file = export_graph(module, form.inputs, form.outputs, path, rename)
     parity = {key: output_parity(key, data[f"outputs/{key}"]) for key in form.outputs}
     views = keypoint_views(form.settings.get("decoder"))
     gates = check(run_gates(name, file.path, parity, data, views, seeded=seeded))
@@ -151,7 +173,12 @@ def write_stage(
 
 
 def write_streaming_stage(
-    folder: Path, name: str, spec: NetworkSpec, network: nn.Module, provenance: Provenance
+    folder: Path,
+    name: str,
+    spec: NetworkSpec,
+    network: nn.Module,
+    provenance: Provenance,
+    settings: Mapping[str, Any],
 ) -> None:
     """The same for a network that sees several frames: in its streaming or its window form."""
     made = export_streaming(network, spec, graph_path(folder, name))
@@ -173,7 +200,7 @@ def write_streaming_stage(
         outputs=made.file.outputs,
         provenance=provenance,
         skeleton=spec.skeleton,
-        settings={**more, **made.settings},
+        settings={**more, **made.settings, **settings},
     )
     finish_stage(folder, stage, made.file, made.data, measured(made.parity, gates), gates)
 
@@ -247,12 +274,11 @@ def output_parity(name: str, expected: NDArray[Any]) -> Parity:
 
 def keypoint_views(decoder: str | None) -> tuple[View, ...]:
     """Keypoints of heat maps, in pixels of the crop, as the runtime decodes them."""
-    decoders = {"hrnet": decode_hrnet, "cpn": decode_cpn}
-    if decoder not in decoders:
+    if decoder not in ("hrnet", "cpn"):
         return ()
     crop = Crop(np.zeros((0, 0, 3), np.uint8), np.eye(2, 3))
 
     def keypoints(outputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-        return np.stack([decoders[decoder](maps, crop)[:, :2] for maps in outputs["heatmaps"]])
+        return np.stack([DECODERS[decoder](maps, crop)[:, :2] for maps in outputs["heatmaps"]])
 
     return (View("keypoints", Parity("px", 1.0, 0.0, TOLERANCES["px"]), keypoints),)

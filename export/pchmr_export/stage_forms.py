@@ -64,6 +64,17 @@ class StageForm:
         return Crop((width, height), "rgb", self.image.crop)
 
 
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """A stage's network in torch. sha256: of its checkpoint or file; None for seeded weights, or
+    where there is no file. form: of a custom one."""
+
+    spec: NetworkSpec
+    network: nn.Module
+    sha256: str | None
+    form: StageForm | None = None
+
+
 class Reading(nn.Module):
     """A network, and what the runtime reads in its answer."""
 
