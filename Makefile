@@ -20,6 +20,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python tools/check_tensorrt_api.py
 	$(BIN)/python -m pytest --quiet tests/test_rooms.py
 
 format: $(VENV)/.dev

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsInt
 
 from ..cuda_driver import cuda_device
 from ..device_engines import Built, Progress, Target
@@ -85,7 +85,8 @@ def build(
     network = builder.create_network(typed)
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(graph)):
-        reasons = [parser.get_error(i).desc() for i in range(parser.num_errors)]
+        errors = [parser.get_error(i) for i in range(parser.num_errors)]
+        reasons = [f"{e.node_operator()} {e.node_name()!r}: {e.desc()}" for e in errors]
         raise _failure(backend, "read", graph, [*reasons, *logger.errors])
     found_in = [network.get_input(i) for i in range(network.num_inputs)]
     found_out = [network.get_output(i) for i in range(network.num_outputs)]
@@ -97,15 +98,17 @@ def build(
     config.max_aux_streams = FLAGS["aux_streams"]
     monitor = _monitor(backend, progress)
     config.progress_monitor = monitor
-    cache = config.create_timing_cache(timing_cache)
-    if not config.set_timing_cache(cache, False):  # of another driver, say: measure anew
-        cache = config.create_timing_cache(b"")
-        _check(config.set_timing_cache(cache, False), backend, "set_timing_cache", logger)
+    cache: trt.ITimingCache | None = None
+    if backend == "tensorrt":  # for RTX measures on the user's GPU, when an engine first runs
+        cache = config.create_timing_cache(timing_cache)
+        if not config.set_timing_cache(cache, False):  # of another driver, say: measure anew
+            cache = config.create_timing_cache(b"")
+            _check(config.set_timing_cache(cache, False), backend, "set_timing_cache", logger)
     if any(spec.batched for spec in stage.inputs):
         for least, most in zip((1, *(b + 1 for b in batches)), batches, strict=False):
             profile = builder.create_optimization_profile()
             for spec in stage.inputs:
-                least_shape, shape = spec.sized(least), spec.sized(most)
+                least_shape, shape = (trt.Dims(list(spec.sized(n))) for n in (least, most))
                 profile.set_shape(spec.name, least_shape, shape, shape)
             index = config.add_optimization_profile(profile)
             _check(index >= 0, backend, "add_optimization_profile", logger)
@@ -114,7 +117,12 @@ def build(
         raise KeyboardInterrupt
     if plan is None:
         raise _failure(backend, "build", graph, logger.errors)
-    return {".plan": bytes(plan)}, bytes(cache.serialize())
+    return {".plan": _bytes(plan)}, b"" if cache is None else _bytes(cache.serialize())
+
+
+def _bytes(memory: Any) -> bytes:
+    """A copy of an IHostMemory, which is a buffer although its stubs do not say so."""
+    return bytes(memory)
 
 
 def _logger(backend: str) -> Any:
@@ -149,14 +157,16 @@ def _monitor(backend: str, progress: Progress) -> Any:
             self.steps: dict[str, int] = {}
             self.interrupted = False
 
-        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+        def phase_start(
+            self, phase_name: str, parent_phase: str | None, num_steps: SupportsInt
+        ) -> None:
             if parent_phase is None:
-                self.steps[phase_name] = num_steps
+                self.steps[phase_name] = int(num_steps)
 
-        def step_complete(self, phase_name: str, step: int) -> bool:
+        def step_complete(self, phase_name: str, step: SupportsInt) -> bool:
             try:
                 if phase_name in self.steps:
-                    progress(phase_name, (step + 1) / self.steps[phase_name])
+                    progress(phase_name, (int(step) + 1) / self.steps[phase_name])
             except KeyboardInterrupt:  # it would be lost on its way through TensorRT
                 self.interrupted = True
             return not self.interrupted
@@ -196,9 +206,10 @@ def _check_tensors(
         )
 
 
-def _described(dtype: trt.DataType, shape: Sequence[int]) -> tuple[str, tuple[int | str, ...]]:
+def _described(dtype: trt.DataType, dims: trt.Dims) -> tuple[str, tuple[int | str, ...]]:
     """(dtype, shape) as a TensorSpec has them."""
     name = DTYPES.get(dtype.name, dtype.name.lower())
+    shape = [dims[i] for i in range(len(dims))]
     return name, tuple(BATCH if i == 0 and n == -1 else n for i, n in enumerate(shape))
 
 
@@ -247,7 +258,7 @@ class TensorRtEngine(GpuEngine):
         for name in (engine.get_tensor_name(i) for i in range(engine.num_io_tensors)):
             is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
             dtype, shape = engine.get_tensor_dtype(name), engine.get_tensor_shape(name)
-            found[is_input][name] = _described(dtype, tuple(shape))
+            found[is_input][name] = _described(dtype, shape)
         for came, listed in ((found[True], self.inputs), (found[False], self.outputs)):
             wanted = {name: (spec.dtype, spec.shape) for name, spec in listed.items()}
             if came != wanted:
