@@ -27,12 +27,14 @@ from .bundle_networks import (
     check_outputs,
     crop_camera,
     crop_of,
+    gives_vertices,
     lifter_skeletons,
     skeleton_of,
     takes_landmarks,
     takes_rois,
 )
 from .detections import DetectedKeypoints
+from .perceptrons import Perceptrons
 from .stages.base import Stage
 from .stages.blazepose import Detector, PersonFinder, PoseLandmarkStage
 from .stages.body import BodyStage, PlaceStage, TemplateStage
@@ -96,7 +98,7 @@ class Assembly:
             network = KeypointGenerator(self.networks.keypoints(generator))
             return [network, self._body(), PlaceStage("landmarks", self.skeleton.root)]
         camera, body = crop_camera(generator), self.skeleton
-        if any(spec.name == "vertices" for spec in generator.outputs):
+        if gives_vertices(generator):
             read = {"vertices": "crop_vertices", "cam": "cam"}
             given = GivenVertices(self.model, body.name, body.root)
             return [*self._generator(generator, read), ViewStage(camera, rotmats=False), given]
@@ -216,8 +218,15 @@ class Assembly:
             )
         names = (f"{pair.prefix}{part}" for part in ("indices", "values", "offsets"))
         weights = SparseWeights(*(arrays[name] for name in names))
-        prealign = "torso" if self.topology == "template" else "none"
-        return CalibrateStage(Calibrator(self.skeleton, weights, prealign=prealign))
+        if self.topology == "template":  # its rest pose is no Theta that perceptrons know
+            return CalibrateStage(Calibrator(self.skeleton, weights, prealign="torso"))
+        learnt = Perceptrons.read(arrays, pair.prefix, self.model, weights)
+        if learnt and gives_vertices(self.networks.need("mesh-generator")):
+            raise BundleError(
+                "the calibration's perceptrons take a pose and a shape, but the mesh generator "
+                "gives vertices: export it with weights trained without them"
+            )
+        return CalibrateStage(Calibrator(self.skeleton, weights), learnt)
 
     @cached_property
     def pair(self) -> manifest.Calibration | None:

@@ -78,6 +78,14 @@ class BodyModel:
             transforms[..., 3] += transl[:, None]
         return self._skin(vertices, transforms, out)
 
+    def turned_pose_offsets(self, rotmats: Array, other: Array) -> Float32:
+        """(B, V, 3) metres: pose blend shapes of the pose `other` less those of `rotmats`, both
+        (B, J, 3, 3), turned as skinning turns those of `rotmats`."""
+        B, J = len(rotmats), len(self.body.parents)
+        change = (other - rotmats)[:, 1:].reshape(B, -1).astype(np.float32) @ self._posedirs
+        turns, _ = forward_kinematics(rotmats, np.zeros((B, J, 3)), self.body.parents)
+        return self._skin(change.reshape(B, -1, 3), turns, None)
+
     def regress(self, skeleton: str, vertices: Float32) -> Float32:
         """Joints (B, N, 3) of `skeleton` from posed vertices (B, V, 3).
 

@@ -97,6 +97,11 @@ def takes_rois(stage: manifest.Stage | None) -> bool:
     return stage is not None and stage.crop is not None and stage.crop.affine == "roi"
 
 
+def gives_vertices(generator: manifest.Stage) -> bool:
+    """Whether a mesh generator gives a mesh in place of the body's pose and shape."""
+    return any(spec.name == "vertices" for spec in generator.outputs)
+
+
 def crop_of(stage: manifest.Stage) -> manifest.Crop:
     """Raises: BundleError for a stage without a crop."""
     if stage.crop is None:

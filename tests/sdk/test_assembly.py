@@ -279,6 +279,14 @@ def test_a_generator_of_vertices(tmp_path: Path) -> None:
     # The body's pelvis and Human3.6M's, about which each is turned, are the same joint here.
     np.testing.assert_allclose(board["calibrated"], expected["calibrated"], atol=2e-3)
     np.testing.assert_allclose(board["translation"], expected["translation"])
+    perceptron = {
+        f"h36m17_perceptron.self_rotation.{layer}.{part}": np.zeros((2, 2), np.float32)
+        for layer in ("hidden", "last")
+        for part in ("weight", "bias")
+    }
+    bundle = make_bundle(tmp_path / "d", [given, lifter()], body_arrays() | perceptron, "h36m17")
+    with pytest.raises(BundleError, match="perceptrons take a pose and a shape, but the mesh gen"):
+        assembly_of(bundle, "serial").stages()
 
 
 def test_detections_in_place_of_a_2d_network(tmp_path: Path) -> None:

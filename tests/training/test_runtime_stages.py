@@ -340,3 +340,41 @@ def test_parallel_with_posenet(
         torch_crop(crops_of(image, kind.crop)), SIZE, pose_crop=torch_crop(crops_of(image, crop))
     )
     assert_equal(board, module(view))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("self_rotation", "compensates"), [(True, False), (False, True), (True, True)]
+)
+def test_perceptrons(
+    self_rotation: bool,
+    compensates: bool,
+    layer: SmplLayer,
+    arrays: dict[str, Any],
+    image: np.ndarray,
+    tmp_path: Path,
+) -> None:
+    """Self-rotation and shape compensation, as trained ones would be: Table 3, V and VI."""
+    kind = KINDS["spin_hmr"]
+    stage, head = lifter_of("h36m17", "h36m17", "pose2mesh")
+    options = Options(self_rotation=self_rotation, shape_compensation=compensates)
+    torch.manual_seed(0)
+    module = CalibrationModule.from_body(layer, "h36m17", options).pruned(4)
+    learnt = {
+        name: value
+        for name, value in module.named_parameters()
+        if name not in ("logits", "W_support")
+    }
+    for value in learnt.values():
+        value += 0.05 * torch.randn_like(value)
+    state = {f"h36m17_perceptron.{name}": value.float().numpy() for name, value in learnt.items()}
+    board = run(
+        tmp_path / "b", [generator_of(kind), stage], {**arrays, **state}, "h36m17", "serial", image
+    )
+    in_mm = replace(head, weight=1000 * head.weight, bias=1000 * head.bias)
+    stream = torch_stream(kind, layer, "h36m17", "h36m17")
+    lifter = NetworkLifter("pose2mesh_lifter17", TorchHeads(in_mm), "h36m17")
+    view = View(torch_crop(crops_of(image, kind.crop)), SIZE)
+    assert_equal(board, SerialPCHMR(stream, lifter, module)(view))
+    plain = SerialPCHMR(stream, lifter, calibration(layer, "h36m17"))(view).vertices
+    assert np.abs(board["calibrated"] - plain.numpy()).max() > 1e-3

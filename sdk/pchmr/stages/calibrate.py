@@ -6,6 +6,7 @@ import numpy as np
 
 from pchmr_kernels.calibration import Calibrator
 
+from ..perceptrons import Perceptrons
 from ..placement import unproject
 from .base import Board, HostStage
 
@@ -53,27 +54,38 @@ class ImageTarget(HostStage):
 class CalibrateStage:
     """Moves the mesh onto the target pose (Eq. 6-13); a joint of low confidence fades out.
 
+    perceptrons: what was learnt beside the weights, if anything; they need the generator's Theta.
     Gives calibrated (P, V, 3) float32 about the same origin as vertices.
     """
 
     name = "calibrate"
-    needs = frozenset({"vertices", "source", "target", "confidence"})
     gives = frozenset({"calibrated"})
 
-    def __init__(self, calibrator: Calibrator) -> None:
-        self._calibrator = calibrator
-        self._inputs: tuple[np.ndarray, ...]
+    def __init__(self, calibrator: Calibrator, perceptrons: Perceptrons | None = None) -> None:
+        self._calibrator, self._perceptrons = calibrator, perceptrons
+        theta = {"rotmats", "betas"} if perceptrons else set()
+        self.needs = frozenset({"vertices", "source", "target", "confidence", *theta})
+        self._given: dict[str, np.ndarray]
         self._calibrated: np.ndarray
 
     def prepare(self, board: Board) -> None:
-        self._inputs = tuple(
-            np.ascontiguousarray(board[name], np.float32)
-            for name in ("vertices", "source", "target", "confidence")
-        )
+        self._given = {x: np.ascontiguousarray(board[x], np.float32) for x in self.needs}
 
     def enqueue(self) -> None:
-        vertices, source, target, confidence = self._inputs
-        self._calibrated = self._calibrator(vertices, source, target, confidence=confidence)
+        given, learnt, alpha = self._given, self._perceptrons, None
+        pose = given["source"], given["target"], given["confidence"]
+        if learnt and learnt.self_rotation:
+            alpha = learnt.self_rotation(given["rotmats"], given["betas"], self._psi(pose))
+        self._calibrated = self._calibrator(given["vertices"], *pose, alpha=alpha)
+        if learnt and learnt.shape:
+            psi = self._psi(pose, alpha)
+            self._calibrated += learnt.compensation(given["rotmats"], given["betas"], psi)
+
+    def _psi(
+        self, pose: tuple[np.ndarray, np.ndarray, np.ndarray], alpha: np.ndarray | None = None
+    ) -> np.ndarray:
+        """(P, K, 3, 3): how each bone is turned."""
+        return self._calibrator.bone_transforms(*pose, alpha)[0][..., :3]
 
     def collect(self, board: Board) -> None:
         board["calibrated"] = self._calibrated
