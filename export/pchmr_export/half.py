@@ -36,15 +36,22 @@ FLOAT_INPUTS = {"Resize": (0,)}  # its scales stay float32
 
 def last_products(model: ir.Model, levels: int) -> frozenset[str]:
     """Outputs of the convolutions and matrix products with fewer than `levels` more behind them."""
-    behind: dict[ir.Node, int] = {}  # products on the longest way from a node's output on
+    behind = _products_behind(model)
+    return frozenset(node.outputs[0].name or "" for node, n in behind.items() if n < levels)
+
+
+def depth(model: ir.Model) -> int:
+    """Products on the longest way through a model."""
+    return 1 + max(_products_behind(model).values(), default=-1)
+
+
+def _products_behind(model: ir.Model) -> dict[ir.Node, int]:
+    """Product -> how many more are on the longest way from it to an output."""
+    behind: dict[ir.Node, int] = {}
     for node in reversed(model.graph):
         ways = (behind[s] + (s.op_type in PRODUCTS) for s in node.successors())
         behind[node] = max(ways, default=0)
-    return frozenset(
-        node.outputs[0].name or ""
-        for node, count in behind.items()
-        if node.op_type in PRODUCTS and count < levels
-    )
+    return {node: count for node, count in behind.items() if node.op_type in PRODUCTS}
 
 
 def plain_weights(model: ir.Model) -> ir.Model:
@@ -197,22 +204,22 @@ class _Lowering:
 
 
 def rounding(model: ir.Model) -> ir.Model:
-    """A lowered model, changed in place, that rounds each result on ONNX Runtime's CPU as well.
+    """A lowered or quantised model, changed in place, that ONNX Runtime's CPU rounds as well.
 
-    There it computes in float32 and drops the casts between two operators; it does not see through
-    a concatenation of one.
+    There it computes fp16 in float32 and drops the casts between two operators, and it fails to
+    fuse a clip with fp8; it does not see through a concatenation of one.
     """
-    graph = model.graph
-    for node in list(graph):
+    quantised = {node.inputs[0] for node in model.graph if node.op_type == "QuantizeLinear"}
+    for node in list(model.graph):
         for value in node.outputs:
-            if value.dtype == ir.DataType.FLOAT16:
+            if value.dtype == ir.DataType.FLOAT16 or value in quantised:
                 stop = ir.node("Concat", [value], {"axis": 0}, name=f"{value.name}.rounded")
                 rounded = stop.outputs[0]
-                rounded.name, rounded.dtype, rounded.shape = stop.name, value.dtype, value.shape
-                users = [use for use in value.uses() if use.node is not stop]
-                for use in users:
-                    use.node.replace_input_with(use.idx, rounded)
-                graph.insert_after(node, stop)
+                rounded.name, rounded.type, rounded.shape = stop.name, value.type, value.shape
+                for use in value.uses():
+                    if use.node is not stop:
+                        use.node.replace_input_with(use.idx, rounded)
+                model.graph.insert_after(node, stop)
     return model
 
 

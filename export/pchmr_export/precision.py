@@ -25,10 +25,10 @@ from pchmr_engines.verify import greatest_difference
 
 from .budgets import Arrays, Floats, Spent, differences, spent, summed_up
 from .gates import installed_backends
-from .half import last_products, rounding, write_half
+from .half import depth, last_products, rounding, write_half
 from .onnx_graph import save_graph
 from .quantise import write_fp8, write_int8
-from .rehearsal import Frames, covering, real_frames, recorded_inputs, rehearsed, run_people
+from .rehearsal import Course, Frames, covering, real_frames, recorded_inputs, rehearsed, run_people
 
 LOWER: tuple[Precision, ...] = ("fp16", "bf16", "int8", "fp8")
 LEVELS = (0, 2, 8)
@@ -70,7 +70,7 @@ class Lowered:
 
     @property
     def worst(self) -> Spent:
-        return max(self.spent, key=lambda figure: figure.share)
+        return max(self.spent, key=share)
 
     @property
     def note(self) -> str:
@@ -124,7 +124,7 @@ def write_graph(
 def judges(path: Path, precision: str, threads: int | None = None) -> dict[str, Engine]:
     """Engines of a lowered graph that round as its precision says.
 
-    fp16: a copy of the graph beside it, which ONNX Runtime cannot compute in float32.
+    fp16, fp8: a copy of the graph beside it, which ONNX Runtime cannot compute in float32.
     Raises: InputError where nothing on this machine does; EngineError.
     """
     wanted = [name for name in JUDGES[precision] if name in installed_backends()]
@@ -132,7 +132,7 @@ def judges(path: Path, precision: str, threads: int | None = None) -> dict[str, 
         raise InputError(
             f"{precision} cannot be judged here: it takes {' or '.join(JUDGES[precision])}"
         )
-    if precision == "fp16":
+    if precision in ("fp16", "fp8"):
         path = _rounding_copy(path)
     return {name: engine_from_onnx(path, name, threads, precision, cache=False) for name in wanted}
 
@@ -158,9 +158,12 @@ def lower_stage(
     """
     source = path_inside(bundle.root, stage.graph("fp32", ".onnx").file)
     expected = engine_from_onnx(source, "onnxruntime", 1, cache=False).run(rows[1])
+    path = folder / f"{stage.name}.{precision}.onnx"
     figures: tuple[Spent, ...] = ()
+    tried = 0
     for level in levels:
-        path = folder / f"{stage.name}.{precision}.onnx"
+        if level >= depth(ir.load(source)):
+            break  # nothing would be left of the precision
         kept = write_graph(source, path, precision, rows[0], level, quantiser)
         engines = judges(path, precision, 1)
         figures = ()
@@ -169,11 +172,13 @@ def lower_stage(
             figures += spent(stage.name, backend, precision, off)
         if all(figure.passed for figure in figures):
             return Lowered(stage, precision, path, level, kept, figures, engines)
-    worst = max(figures, key=lambda figure: figure.share)
+        tried = level
+    worst = max(figures, key=share)
+    inside = f", with its last {tried} layers in float32" if tried else ""
     raise BudgetExceeded(
         f"stage {stage.name!r} in {precision} on {worst.backend}: {worst.quantity} is "
-        f"{worst.mean:.3g} {worst.unit} off float32 in the mean, with its last {levels[-1]} layers "
-        f"in float32; allowed are {worst.budget:.3g}: the stage stays float32",
+        f"{worst.mean:.3g} {worst.unit} off float32 in the mean{inside}; allowed are "
+        f"{worst.budget:.3g}: the stage stays float32",
         figures,
     )
 
@@ -282,13 +287,17 @@ def share(figure: Spent) -> float:
 def composed(
     bundle: Bundle, lowered: Mapping[str, Lowered], precision: Precision, clips: Sequence[Frames]
 ) -> tuple[Spent, ...]:
-    """Mean mm per vertex about the root, for each topology, with the stages lowered together."""
+    """Mean mm per vertex about the root, for each topology, with the stages lowered together.
+
+    Both look at the same crops: what a detector costs shows in its own unit alone.
+    """
     made = []
     engines = {name: list(one.engines.values())[-1] for name, one in lowered.items()}
     backend = "+".join(sorted({engine.backend for engine in engines.values()}))
     for topology in covering(bundle):
-        expected = run_people(rehearsed(bundle), clips, topology)
-        found = run_people(rehearsed(bundle, engines=engines), clips, topology)
+        course: Course = []
+        expected = run_people(rehearsed(bundle), clips, topology, course)
+        found = run_people(rehearsed(bundle, engines=engines), clips, topology, course)
         off = mesh_differences(found, expected)
         name = f"composition: {topology}"
         made.append(summed_up(name, "mesh", backend, precision, "mm", off))

@@ -6,8 +6,10 @@ fp8 (E4M3), which neither makes for TensorRT, from the plain pass below.
 """
 
 import logging
+import os
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from .onnx_graph import save_graph
 
 Rows = Mapping[str, NDArray[Any]]
 FP8_LARGEST = 448.0
-FP8_OPSET = 19  # the first that quantises to E4M3
+FP8_OPSET, FP8_IR_VERSION = 19, 9  # the first that have E4M3
 QUANTISERS = ("nncf", "onnxruntime")
 
 
@@ -70,13 +72,14 @@ def _with_nncf(path: Path, rows: Rows, kept: list[str]) -> onnx.ModelProto:
 
     nncf.set_log_level(logging.ERROR)
     given = list(_each(rows))
-    made = nncf.quantize(
-        onnx.load(path),
-        nncf.Dataset(given),
-        preset=nncf.QuantizationPreset.PERFORMANCE,
-        subset_size=len(given),
-        ignored_scope=nncf.IgnoredScope(names=kept, validate=False) if kept else None,
-    )
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # its progress bars
+        made = nncf.quantize(
+            onnx.load(path),
+            nncf.Dataset(given),
+            preset=nncf.QuantizationPreset.PERFORMANCE,
+            subset_size=len(given),
+            ignored_scope=nncf.IgnoredScope(names=kept, validate=False) if kept else None,
+        )
     return _signed(made)
 
 
@@ -89,6 +92,7 @@ def _signed(model: onnx.ModelProto) -> onnx.ModelProto:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear")
         and constants[node.input[2]].data_type == onnx.TensorProto.UINT8
     }
+    del model.graph.value_info[:]  # it says uint8
     for zero in steps:
         value = numpy_helper.to_array(constants[zero])
         assert not value.any()  # symmetric presets have no other
@@ -165,6 +169,7 @@ def write_fp8(source: Path, target: Path, rows: Rows, keep: Collection[str] = ()
         node.replace_input_with(1, _fp8_weight(graph, node, weight))
     _drop_unused(graph)
     model.graph.opset_imports[""] = max(graph.opset_imports[""], FP8_OPSET)
+    model.ir_version = max(model.ir_version, FP8_IR_VERSION)
     save_graph(model, target)
 
 
