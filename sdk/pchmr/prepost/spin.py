@@ -6,6 +6,7 @@ Source: nkolot/SPIN 2476c43, demo.py and utils/imutils.py.
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -89,4 +90,4 @@ def stretch(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The least value to 0, the greatest to 255, rounded to the nearest level."""
     low, high = int(pixels.min()), int(pixels.max())
     levels = (np.arange(256) - low) * (255.0 / ((high - low) or 1)) + 0.5
-    return np.clip(levels, 0, 255).astype(np.uint8)[pixels]
+    return np.asarray(cv2.LUT(pixels, np.clip(levels, 0, 255).astype(np.uint8)), np.uint8)
