@@ -38,7 +38,8 @@ def forward_kinematics(
         raise ValueError(f"parents are {order.tolist()}; expected each before its children")
     transforms, posed = np.empty((batch, joints, 3, 4)), np.empty((batch, joints, 3))
     _library().pchmr_forward_kinematics_f64(
-        batch, joints, *map(address, (order, turns, rest, transforms, posed))
+        *(batch, joints, address(order), address(turns), address(rest)),
+        *(address(transforms), address(posed)),
     )
     return transforms, posed
 
@@ -59,7 +60,8 @@ def solve_translation(
     seen = _float64("keypoints_2d", keypoints_2d, (batch, count, 3))
     translation, placed = np.empty((batch, 3)), np.empty(batch, np.bool_)
     _library().pchmr_solve_translation_f64(
-        (ctypes.c_double * 4)(*lens), batch, count, *map(address, (xyz, seen, translation, placed))
+        *((ctypes.c_double * 4)(*lens), batch, count, address(xyz), address(seen)),
+        *(address(translation), address(placed)),
     )
     return translation, placed
 
@@ -78,7 +80,8 @@ def points_to_crop(points_px: Array, rotation: Array, size_px: Array, lens: Lens
     side = _float64("size_px", size_px, (batch,))
     out = np.empty((batch, count, 2), np.float32)
     _library().pchmr_points_to_crop_f64(
-        (ctypes.c_double * 4)(*lens), batch, count, *map(address, (pixels, turn, side, out))
+        *((ctypes.c_double * 4)(*lens), batch, count, address(pixels), address(turn)),
+        *(address(side), address(out)),
     )
     return out
 
