@@ -1,7 +1,8 @@
 """2D joints found beforehand, in VideoPose3D's npz files, as a source of keypoints.
 
     detections = read_detections("data_2d_h36m_cpn_ft_h36m_dbb.npz")
-    stage = DetectedKeypoints([detections.clip("S9", "Walking", camera=0)], detections.skeleton)
+    found = DetectedKeypoints([detections.clip("S9", "Walking", camera=0)], detections.skeleton)
+    pipe = Pipeline.load("bundle", "parallel", pose2d=found)
 
 Such a file holds pickled dicts, and a pickle can run code. This reader lets it build dicts, lists
 and arrays, and nothing else.
@@ -150,7 +151,8 @@ def _skip_header(file: IO[bytes]) -> None:
 
 
 class DetectedKeypoints(HostStage):
-    """A stage in place of a 2D network: frame -> keypoints (P, J, 3) full-frame px, from clips.
+    """A stage in place of a 2D network: pose_keypoints (P, J, 3) from clips, full-frame pixels
+    without lens distortion, and score.
 
     clips: (T, J, 3) of each person, in the order of slots; frame i of a video is frame i of a clip.
     skeleton: name of their joint order.
@@ -158,19 +160,16 @@ class DetectedKeypoints(HostStage):
 
     name = "detections"
     needs: frozenset[str] = frozenset()
+    gives = frozenset({"pose_keypoints"})
 
-    def __init__(
-        self,
-        clips: Sequence[NDArray[np.float32]],
-        skeleton: str,
-        keypoints: str = "keypoints",
-    ) -> None:
-        self._clips, self.skeleton, self._keypoints = clips, skeleton, keypoints
-        self.gives = frozenset({keypoints})
+    def __init__(self, clips: Sequence[NDArray[np.float32]], skeleton: str) -> None:
+        self._clips, self.skeleton = clips, skeleton
 
     def collect(self, board: Board) -> None:
         """Raises: InputError for a person or a frame without detections."""
-        board[self._keypoints] = np.stack([self._at(row.slot, row.frame) for row in board.rows])
+        keypoints = np.stack([self._at(row.slot, row.frame) for row in board.rows])
+        keypoints[..., :2] = board.camera.undistort(keypoints[..., :2])
+        board["pose_keypoints"] = keypoints
 
     def _at(self, slot: int, frame: int) -> NDArray[np.float32]:
         if not 0 <= slot < len(self._clips):

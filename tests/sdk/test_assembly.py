@@ -292,7 +292,7 @@ def test_a_generator_of_vertices(tmp_path: Path) -> None:
 def test_detections_in_place_of_a_2d_network(tmp_path: Path) -> None:
     draw = np.random.default_rng(3)
     clips = [draw.random((1, 17, 3)).astype(np.float32) * 300 for _ in BOXES]
-    detections = DetectedKeypoints(clips, "h36m17", "pose_keypoints")
+    detections = DetectedKeypoints(clips, "h36m17")
     stages = [GENERATOR, lifter()]
     board = run(assemble(tmp_path / "b", stages, "parallel", pose2d=detections))
     expected = np.stack([clip[0] for clip in clips])

@@ -139,9 +139,9 @@ def test_the_stage_gives_each_person_their_frame(tmp_path: Path) -> None:
     stage.prepare(board)
     stage.enqueue()
     stage.collect(board)
-    assert stage.gives == {"keypoints"}
-    np.testing.assert_array_equal(board["keypoints"][0, :, :2], WALK[3] + 1)
-    np.testing.assert_array_equal(board["keypoints"][1, :, :2], WALK[3])
+    assert stage.gives == {"pose_keypoints"}
+    np.testing.assert_array_equal(board["pose_keypoints"][0, :, :2], WALK[3] + 1)
+    np.testing.assert_array_equal(board["pose_keypoints"][1, :, :2], WALK[3])
     late = Board(board.image, camera, [Row(frame=5, t_ns=0, track=7, slot=0)], [])
     with pytest.raises(InputError, match="no detections in frame 5; there are 5 frames"):
         stage.collect(late)
