@@ -41,7 +41,7 @@ def _node_macs(node: Any, shapes: dict[str, list[int]], where: str) -> int:
     """Output elements x products a element, or for a transposed convolution the mirror of it."""
     if node.op_type == "GRU":
         source, weight, recurrent = (shapes.get(name) for name in node.input[:3])
-        if not source or not weight or not recurrent or 0 in (*source, *weight, *recurrent):
+        if not source or not weight or not recurrent or 0 in (*source[:2], *weight, *recurrent):
             raise EngineError(f"{where}: the shapes around GRU {node.name!r} are not known")
         return prod(source[:2]) * (prod(weight) + prod(recurrent))
     if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):

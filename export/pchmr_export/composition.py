@@ -44,7 +44,7 @@ from .streaming_export import KEEP, WINDOW
 GATED = ("serial", "parallel")
 FIRST, FRAMES = 30, 6  # of the demo video: a woman walks through the picture
 INTERVAL_NS = 20_000_000  # VideoPose3D's 50 frames a second
-TOLERANCE_MM, TOLERANCE_MM_A_METRE = 0.5, 0.2
+TOLERANCE_MM, TOLERANCE_MM_A_METRE = 1.0, 0.2  # seeded weights put people 25 m away, and spend half
 
 
 @dataclass(frozen=True)
