@@ -30,16 +30,8 @@ from pchmr.latency import machine
 from pchmr_engines.backends import engine_from_onnx
 from pchmr_engines.bundle import Bundle
 from pchmr_engines.engine import Engine
-from pchmr_export.precision import (
-    LEVELS,
-    LOWER,
-    BudgetExceeded,
-    Lowered,
-    composed,
-    lower_stage,
-    mesh_differences,
-    spread,
-)
+from pchmr_export.mesh_budget import composed, mesh_differences
+from pchmr_export.precision import LEVELS, LOWER, BudgetExceeded, Lowered, lower_stage, spread
 from pchmr_export.rehearsal import real_frames, recorded_inputs, rehearsed, run_people
 
 TIMED = {"bf16": ("openvino",), "int8": ("openvino", "onnxruntime")}
@@ -90,12 +82,13 @@ def measure(bundle: Bundle, precisions: Sequence[str], judge_by: Any) -> list[di
                 if one is None:
                     continue
                 held[precision][name] = one
-                alone = composed(bundle, {name: one}, precision, judge_by)
-                rows[-1]["mesh_mm"] = {figure.stage: round(figure.mean, 3) for figure in alone}
+                alone = composed(bundle, {name: one.engine}, precision, judge_by)
+                rows[-1]["mesh_mm"] = {m.spent.stage: round(m.spent.mean, 3) for m in alone}
                 rows[-1]["times"] = times(bundle, one, pair[1])
                 print(json.dumps(rows[-1]), flush=True)
-            together = composed(bundle, held[precision], precision, judge_by)
-            rows += [asdict(figure) | {"passed": figure.passed} for figure in together]
+            engines = {name: one.engine for name, one in held[precision].items()}
+            together = composed(bundle, engines, precision, judge_by)
+            rows += [asdict(mesh.spent) | {"passed": mesh.spent.passed} for mesh in together]
     return rows
 
 

@@ -65,6 +65,11 @@ class Spent:
         return float(np.nan_to_num(self.mean / self.budget, nan=np.inf))
 
 
+def share(figure: Spent) -> float:
+    """Of the budget: what to find the worst by."""
+    return figure.share
+
+
 def budget(unit: str, precision: str) -> float:
     """The greatest mean difference allowed, in `unit`."""
     return BUDGETS[unit] * SHARES[precision]
