@@ -127,9 +127,13 @@ def lifter_skeletons(lifter: manifest.Stage) -> tuple[str, str]:
 
 
 def crop_camera(generator: manifest.Stage) -> CropCamera:
-    """The camera of a mesh generator's `cam`. Raises: BundleError where the settings name none."""
-    settings = generator.settings
-    kind, size = settings.get("camera"), settings.get("camera_size")
+    """The camera of a mesh generator's `cam`; its size is the crop's where the settings name none.
+
+    Raises: BundleError where they name no camera.
+    """
+    settings, crop = generator.settings, generator.crop
+    kind = settings.get("camera")
+    size = settings.get("camera_size", crop.size[0] if crop else None)
     if kind not in ("perspective", "weak") or not size:
         raise BundleError(
             f"stage {generator.name!r} has camera {kind!r} and camera_size {size!r}; expected "

@@ -256,6 +256,13 @@ def test_features_of_an_encoder(tmp_path: Path) -> None:
         assemble(tmp_path / "d", [head, lifter()], "serial").stages()
 
 
+def test_a_camera_without_a_size_is_the_crops(tmp_path: Path) -> None:
+    stages = [without(GENERATOR, "camera_size"), lifter()]
+    board = run(assemble(tmp_path / "b", stages, "serial"))
+    expected = run(assemble(tmp_path / "c", [GENERATOR, lifter()], "serial"))
+    np.testing.assert_array_equal(board["translation"], expected["translation"])
+
+
 def test_a_generator_of_vertices(tmp_path: Path) -> None:
     """What the body would have been, given by the network: turned, calibrated and placed alike."""
     heads = mesh_heads()
