@@ -68,6 +68,12 @@ def percentiles(values_ms: list[float]) -> dict[str, float | None]:
     return {"p50": round(p50, 3), "p95": round(p95, 3), "p99": round(p99, 3)}
 
 
+def distribution(values_ms: Sequence[float]) -> dict[str, float | None]:
+    """p50, p95, p99 and the largest, None where nothing was measured."""
+    largest = round(max(values_ms), 3) if values_ms else None
+    return {**percentiles(list(values_ms)), "max": largest}
+
+
 def machine() -> dict[str, Any]:
     """Where figures were measured: CPU, CPUs usable, versions."""
     import platform

@@ -82,6 +82,20 @@ def test_video_to_glb(
     assert 0.005 < np.abs(after - before)[:, :2].max() < 0.3  # a fifth of a second
 
 
+def test_latency_profile(
+    walk: list[Image],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    video = write_video(tmp_path / "walk.mp4", walk)
+    run_example("latency_profile.py", monkeypatch, video, 4)
+    headline, includes, *parts = capsys.readouterr().out.splitlines()
+    assert re.match(r"camera to mesh: p50 \d+\.\d+ ms, p95 .* dropped", headline)
+    assert "to calibrated vertices in memory" in includes
+    assert any(line.startswith("engine landmarks") for line in parts)
+
+
 def test_knee_angles(
     walk: list[Image],
     tmp_path: Path,

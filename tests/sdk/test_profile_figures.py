@@ -1,0 +1,219 @@
+"""What a profile adds up: parts of made-up spans, ratios of made-up times, a trace that loads."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from pchmr.latency import distribution
+from pchmr.profiling import compare
+from pchmr.profiling.measure import Measured
+from pchmr.profiling.recorder import Recorder, Span
+from pchmr.profiling.report import by_frame, own_ms, parts_of_frame, rows_of, summary_of, union_ms
+from pchmr.profiling.trace import write_trace
+
+MS = 1_000_000
+MANIFEST = SimpleNamespace(
+    stages=[SimpleNamespace(name="net", macs=7_000_000), SimpleNamespace(name="lift", macs=None)]
+)
+
+
+def span(kind: str, name: str, begin: float, end: float, frame: int = 0, thread: int = 1) -> Span:
+    return Span(kind, name, round(begin * MS), round(end * MS), frame, thread)
+
+
+def a_frame(frame: int = 0, start: float = 0.0) -> list[Span]:
+    """30 ms: 2 capture, 1 queue, 20 pipeline; two branches side by side for 4 ms."""
+    made = [
+        span("capture", "decode", -3, -1),
+        span("queue", "queue", -1, 0),
+        span("engine", "find_net", 2, 7),
+        span("engine", "find_net", 7.5, 8),
+        span("find", "find", 0, 9),
+        span("prepare", "net", 9, 10),
+        span("engine", "net", 10.25, 12.25),
+        span("enqueue", "net", 10, 12.5),
+        span("collect", "net", 12.5, 13),
+        span("engine", "lift", 10, 13.5, thread=2),
+        span("enqueue", "lift", 10, 14, thread=2),
+        span("enqueue", "calibrate", 14, 17),
+        span("frame", "pipeline", 0, 20),
+        span("draw", "overlay", 20, 25),
+    ]
+    shift = round(start * MS)
+    return [
+        x._replace(begin_ns=x.begin_ns + shift, end_ns=x.end_ns + shift, frame=frame) for x in made
+    ]
+
+
+def test_parts_of_a_frame() -> None:
+    parts = parts_of_frame(a_frame())
+    expected = {
+        ("capture", ""): 2.0,
+        ("queue", ""): 1.0,
+        ("engine", "find_net"): 5.5,
+        ("preprocess", "find"): 3.5,  # of 9 ms without the network's two calls
+        ("preprocess", "net"): 1.5,  # prepare, and the enqueue around the engine
+        ("engine", "net"): 2.0,
+        ("postprocess", "net"): 0.5,
+        ("engine", "lift"): 3.5,
+        ("preprocess", "lift"): 0.5,
+        ("kernel", "calibrate"): 3.0,
+        ("other", ""): 3.0,  # 20 - 17: the branch beside counts once
+        ("draw", "overlay"): 5.0,
+    }
+    assert parts == pytest.approx(expected)
+    # Without engines and kernels: 20 - 5.5 (find) - 3.5 (10 to 13.5, both branches) - 3
+    assert own_ms(a_frame()) == pytest.approx(8.0)
+
+
+def test_time_of_overlapping_spans_counts_once() -> None:
+    spans = [span("a", "", 0, 4), span("a", "", 1, 2), span("a", "", 3, 6), span("a", "", 8, 9)]
+    assert union_ms(spans) == union_ms(spans[::-1]) == 7.0
+    assert union_ms([]) == 0
+
+
+def measured(frames: int = 4, **fields: object) -> Measured:
+    spans = [x for number in range(frames) for x in a_frame(number, 30.0 * number)]
+    spans += [span("engine", "net", 1000, 1004, frame=3)]  # a second call, in one frame
+    made = {
+        "spans": spans,
+        "camera_to_mesh_ms": [10.0, 20.0, 30.0, 40.0],
+        "frames": frames,
+        "frames_with_people": 3,
+        "people": 5,
+        "dropped": 2,
+        "seconds": 0.5,
+        "live": True,
+        "memory_mb": {"before": 1.0, "after": 2.0, "peak": 3.0, "gpu": None},
+    }
+    return Measured(**{**made, **fields})
+
+
+def test_summary() -> None:
+    summary = summary_of(measured(), MANIFEST)
+    json.dumps(summary, allow_nan=False)
+    assert summary["camera_to_mesh_ms"] == {"p50": 25.0, "p95": 38.5, "p99": 39.7, "max": 40.0}
+    assert "queue" in summary["includes"]
+    assert "drawing" in summary["excludes"]
+    assert summary["fps"] == 8.0
+    assert summary["dropped"] == 2
+    assert summary["pipeline_ms"]["p50"] == 20.0
+    assert summary["megamacs_a_frame"] == pytest.approx(7 * 5 / 4, abs=0.06)
+    parts = {(part["kind"], part["name"]): part for part in summary["parts"]}
+    net = parts["engine", "net"]
+    assert net["megamacs"] == 7.0
+    assert net["calls_a_frame"] == 1.25
+    assert net["ms"]["p50"] == 2.0
+    assert net["ms"]["max"] == 6.0  # both calls of its frame
+    assert parts["engine", "lift"]["megamacs"] is None
+    assert parts["kernel", "calibrate"]["share"] == pytest.approx(3 / 20)
+    assert parts["draw", "overlay"]["share"] is None
+    kinds = [part["kind"] for part in summary["parts"]]
+    assert kinds == sorted(kinds, key=list(summary["parts_include"]).index)
+    assert set(kinds) <= set(summary["parts_include"])
+    fast = summary_of(measured(live=False), MANIFEST)
+    assert "decoding" in fast["includes"]
+    assert fast["includes"] != summary["includes"]
+
+
+def test_a_part_that_runs_seldom_says_in_how_many_frames() -> None:
+    spans = [*measured().spans, span("engine", "detector", 2000, 2050, frame=1)]
+    (row,) = (row for row in rows_of(measured(spans=spans), MANIFEST) if row.name == "detector")
+    assert row.frames == 1
+    assert row.calls == 0.25
+    assert row.ms["p50"] == 50.0
+
+
+def test_distribution_of_nothing() -> None:
+    assert distribution([]) == {"p50": None, "p95": None, "p99": None, "max": None}
+    assert distribution([3.0]) == {"p50": 3.0, "p95": 3.0, "p99": 3.0, "max": 3.0}
+
+
+def test_a_trace_has_every_span(tmp_path: Path) -> None:
+    spans = measured().spans
+    write_trace(tmp_path / "trace.json", spans)
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    complete = [event for event in events if event["ph"] == "X"]
+    begun, ended = ([event for event in events if event["ph"] == ph] for ph in "be")
+    assert len(complete) + len(begun) == len(spans)
+    assert [event["id"] for event in begun] == [event["id"] for event in ended]
+    (first,) = (e for e in complete if e["name"] == "find" and e["args"]["frame"] == 1)
+    assert first["ts"] == pytest.approx(33_000)  # microseconds, from the first capture at -3 ms
+    assert first["dur"] == pytest.approx(9000)
+    names = {event["tid"]: event["args"]["name"] for event in events if event["ph"] == "M"}
+    assert names == {1: "pipeline", 2: "branch 1"}
+    assert min(event["ts"] for event in complete + begun) == 0
+    for line in names:  # complete events of a line nest: that is how viewers draw them
+        open_until: list[float] = []
+        own = [event for event in complete if event["tid"] == line]
+        for event in sorted(own, key=lambda e: (e["ts"], -e["dur"])):
+            while open_until and open_until[-1] <= event["ts"] + 1e-6:
+                open_until.pop()
+            assert not open_until or event["ts"] + event["dur"] <= open_until[-1] + 1e-6
+            open_until.append(event["ts"] + event["dur"])
+
+
+def test_a_recorder_nests_and_keeps_what_failed() -> None:
+    recorder = Recorder()
+    recorder.frame = 5
+    with recorder.span("find", "find"), pytest.raises(ZeroDivisionError):
+        recorder.watch("engine", "net", lambda: 1 / 0)()
+    inner, outer = recorder.spans
+    assert (inner.kind, outer.kind) == ("engine", "find")
+    assert outer.begin_ns <= inner.begin_ns <= inner.end_ns <= outer.end_ns
+    assert inner.frame == outer.frame == 5
+    assert recorder.watch("a", "b", lambda x: x + 1)(2) == 3
+
+
+class Ticking:
+    """A pipeline on a clock of our own."""
+
+    def __init__(self, name: str, cost_ms: float, clock: list[int], order: list[str]) -> None:
+        self.name, self.cost_ms, self.clock, self.order = name, cost_ms, clock, order
+        self.seen: list[int] = []
+        self.resets = 0
+
+    def __call__(self, image: int, t_ns: int) -> None:
+        self.seen.append(image)
+        self.order.append(self.name)
+        self.clock[0] += round(self.cost_ms * MS)
+
+    def reset(self) -> None:
+        self.resets += 1
+
+
+def test_both_see_every_frame_each_as_often_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, order = [0], []
+    monkeypatch.setattr(compare, "perf_counter_ns", lambda: clock[0])
+    a, b = Ticking("a", 10.0, clock, order), Ticking("b", 5.0, clock, order)
+    frames = [
+        SimpleNamespace(image=i, t_ns=i, cut=i == 0, captured_ns=0, received_ns=2 * MS)
+        for i in range(100)
+    ]
+    figures = compare.compare(a, b, frames, 50)
+    assert a.seen == b.seen == list(range(60))  # with the warm-up
+    assert a.resets == b.resets == 1
+    assert order[::2].count("a") == order[::2].count("b")
+    assert figures["ratios"]["pipeline"]["p50"] == {"ratio": 0.5, "low": 0.5, "high": 0.5}
+    assert figures["ratios"]["camera_to_mesh"]["p95"]["ratio"] == pytest.approx(7 / 12, abs=1e-4)
+    assert figures["pipeline_ms"]["a"]["p50"] == 10.0
+
+
+def test_the_interval_holds_the_true_ratio_about_as_often_as_it_says() -> None:
+    hits = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        drift = 1 + 0.2 * np.sin(np.arange(300) / 40)  # of the machine, common to both
+        a, b = (drift * rng.gamma(50, 0.2, 300) for _ in range(2))
+        found = compare._ratio(a, 1.1 * b, 50)
+        assert found["low"] < found["ratio"] < found["high"]
+        hits += found["low"] <= 1.1 <= found["high"]
+    assert 50 <= hits <= 60
+
+
+def test_frames_are_kept_apart() -> None:
+    spans = measured().spans
+    assert [len(frame) for frame in by_frame(spans)] == [14, 14, 14, 15]
