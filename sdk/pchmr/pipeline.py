@@ -28,6 +28,7 @@ from .bundle_networks import BundleNetworks
 from .camera import Camera
 from .closing import Closing
 from .crops import Box, clip_box
+from .cuts import CutDetector
 from .detections import DetectedKeypoints
 from .executor import Executor
 from .lens import Lens
@@ -38,6 +39,8 @@ from .profiling.recorder import Recorder
 from .stages.base import Board, Row
 from .stages.blazepose import put_landmarks
 from .stages.detectors import detector_from_onnx
+from .stages.smoothed import Smoothed, smoothed
+from .swaps import SwapRejection
 from .tracking import Tracked
 
 SEEN = 0.5
@@ -74,6 +77,7 @@ class Pipeline(Closing):
         detector_format: str = "yolox",
         detector_stride: int = 30,
         recorder: Recorder | None = None,
+        smooth: bool = False,
     ) -> None:
         """
         bundle: a loaded bundle. topology: serial, parallel, template or mesh-only.
@@ -89,6 +93,8 @@ class Pipeline(Closing):
             of `pchmr.stages.detectors.FORMATS`. detector_stride: frames between looks for further
             people while there is room for them.
         recorder: gets where the time goes, as for `pchmr profile`.
+        smooth: one-euro filters over time on pose, shape, place and target, and landmarks whose
+            left and right change places from one frame to the next put right.
 
         Raises:
             InputError: an unknown topology or number.
@@ -125,7 +131,14 @@ class Pipeline(Closing):
         self._finder = assembly.finder()
         find = self._finder.__call__
         self._find = recorder.watch("find", "find", find) if recorder else find
-        self._executor = Executor(assembly.stages(), GIVEN, side_by_side, recorder)
+        stages = assembly.stages()
+        self._smoothed: list[Smoothed] = []
+        self._sides = SwapRejection() if smooth else None
+        if smooth:
+            stages = smoothed(stages, self.skeleton)
+            self._smoothed = [stage for stage in stages if isinstance(stage, Smoothed)]
+        self._executor = Executor(stages, GIVEN, side_by_side, recorder)
+        self._cuts = CutDetector() if smooth or self._executor.delays else None
         self._slots: dict[int, int] = {}
         self._epochs = [0] * max_people
         self.frames = self._last_ns = 0
@@ -160,7 +173,11 @@ class Pipeline(Closing):
         height, width = image.shape[:2]
         camera = self.camera.of_size(width, height)
         time = self.frames * 1_000_000_000 // 30 if t_ns is None else t_ns
+        if self._cuts and self._cuts(image):
+            self.reset()
         tracks = self._find(image)
+        if self._sides:
+            tracks = self._sides(tracks, time)
         found_ms = (perf_counter_ns() - begin) / 1e6
         if not 0 <= time - self._last_ns <= LONGEST_GAP_NS:
             self._slots.clear()  # whoever is still there starts anew
@@ -271,6 +288,8 @@ class Pipeline(Closing):
         waited_ms = (self._last_ns - board.t_ns) / 1e6
         if self._executor.delays:
             latency_ms["look_ahead"] = waited_ms
+        if lags := [lag for stage in self._smoothed if (lag := stage.lag_ms) is not None]:
+            latency_ms["smoothing_lag"] = max(lags)
         latency_ms["total"] = (perf_counter_ns() - begin_ns) / 1e6 + waited_ms
         return people
 

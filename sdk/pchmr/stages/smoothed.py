@@ -1,0 +1,83 @@
+"""Stages whose answers are smoothed over time, for each person by filters of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from pchmr_kernels.skeletons import Skeleton
+
+from ..smoothing import BoneFilter, Filter, OneEuro, PointFilter, RotationFilter
+from .base import Board, Stage, TemporalStage
+
+POSE = OneEuro(least_hz=2.0, slope=3.0)
+"""Of joint rotations and bone directions: Hz, and Hz for each radian a second."""
+LENGTHS = OneEuro(least_hz=0.5, slope=0.0)
+"""Of bones: they do not change."""
+SHAPE = OneEuro(least_hz=0.5, slope=0.0)
+"""Of betas: nor do they."""
+PLACE = OneEuro(least_hz=1.0, slope=4.0)
+"""Of the translation: Hz, and Hz for each metre a second."""
+TRUST = OneEuro(least_hz=3.0, slope=0.0)
+"""Of the confidence of joints."""
+
+
+class Smoothed:
+    """A stage whose named answers pass through filters; a new track or epoch starts anew.
+
+    filters: board name -> what makes a person's filter. lag_ms: by how much the answers of the last
+    board lag behind, the mean over people and filters of poses.
+    """
+
+    def __init__(self, stage: Stage, filters: Mapping[str, Callable[[], Filter]]) -> None:
+        self.name, self.needs, self.gives = stage.name, stage.needs, stage.gives
+        self._stage, self._filters = stage, filters
+        self._people: dict[tuple[int, int], dict[str, Filter]] = {}
+
+    def prepare(self, board: Board) -> None:
+        self._stage.prepare(board)
+
+    def enqueue(self) -> None:
+        self._stage.enqueue()
+
+    def collect(self, board: Board) -> None:
+        self._stage.collect(board)
+        known, self._people = self._people, {}
+        for i, row in enumerate(board.rows):
+            key = row.track, row.epoch
+            own = known.get(key) or {name: make() for name, make in self._filters.items()}
+            self._people[key] = own
+            for name, smooth in own.items():
+                board[name][i] = smooth(row.t_ns, board[name][i])
+
+    @property
+    def lag_ms(self) -> float | None:
+        """By how much poses of the last board lag, the mean over people; None: it gives none."""
+        poses = [
+            smooth.lag_ms
+            for own in self._people.values()
+            for smooth in own.values()
+            if isinstance(smooth, (BoneFilter, RotationFilter))
+        ]
+        return sum(poses) / len(poses) if poses else None
+
+
+def smoothed(stages: Sequence[Stage], skeleton: Skeleton) -> list[Stage]:
+    """The stages, those smoothed that give pose, shape, place or target of a mesh.
+
+    skeleton: of the target. A temporal network's own answers are smooth already.
+    """
+    filters: dict[str, Callable[[], Any]] = {
+        "rotmats": partial(RotationFilter, POSE),
+        "betas": partial(PointFilter, SHAPE),
+        "translation": partial(PointFilter, PLACE),
+        "target": partial(BoneFilter, skeleton, POSE, LENGTHS),
+        "confidence": partial(PointFilter, TRUST),
+    }
+    result: list[Stage] = []
+    for stage in stages:
+        own = {name: make for name, make in filters.items() if name in stage.gives}
+        plain = not own or isinstance(stage, TemporalStage)
+        result.append(stage if plain else Smoothed(stage, own))
+    return result

@@ -1,0 +1,97 @@
+"""Left taken for right: landmarks whose sides changed places from one frame to the next.
+
+BlazePose `full` takes a back for a front in some views, for a frame or for half a second: all left
+and right landmarks change places at once. The sides of a person do not: where torso and arms are
+much nearer to the last frame's with their names exchanged, they are given back. Either naming may
+be the wrong one, so the frames vote: a change that lasts longer than what came before, a second at
+most, is believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pchmr_kernels.skeletons import get_skeleton
+
+from .blazepose import Landmarks
+from .tracking import Tracked
+
+CLEARLY = 0.03
+"""Of the ROI's size: by how much one naming must be nearer, in the mean, to change it."""
+LONGEST_S = 1.0
+
+_SKELETON = get_skeleton("blazepose33")
+_UPPER, _LOWER = slice(11, 25), slice(25, 33)
+_EXCHANGED = np.arange(len(_SKELETON.joints))
+for _left, _right in _SKELETON.flip:
+    _EXCHANGED[[_left, _right]] = _right, _left
+
+
+@dataclass
+class _Side:
+    """What is known of one track. points: (33, 2) as named last. trust_s: votes for this naming."""
+
+    t_ns: int
+    points: np.ndarray
+    exchanged: bool = False
+    trust_s: float = 0.0
+
+
+class SwapRejection:
+    """Gives tracked people back with left and right as they were named before."""
+
+    def __init__(self) -> None:
+        self._sides: dict[int, _Side] = {}
+
+    def __call__(self, tracks: Sequence[Tracked], t_ns: int) -> list[Tracked]:
+        """The tracks of the next frame; whoever is not among them is forgotten."""
+        known, self._sides = self._sides, {}
+        return [self._name(track, known.get(track.track_id), t_ns) for track in tracks]
+
+    def _name(self, track: Tracked, side: _Side | None, t_ns: int) -> Tracked:
+        found = track.landmarks
+        points = found.keypoints_2d[:, :2]
+        if side is None:
+            self._sides[track.track_id] = _Side(t_ns, points)
+            return track
+        nearer = _distance(found, side.points, _UPPER) / found.roi.size
+        if abs(nearer) > CLEARLY:
+            side.exchanged = nearer > 0
+        passed_s = (t_ns - side.t_ns) / 1e9
+        vote_s = -passed_s if side.exchanged else passed_s
+        side.trust_s = min(side.trust_s + vote_s, LONGEST_S)
+        if side.exchanged and side.trust_s < 0:  # it was wrong before
+            side.exchanged, side.trust_s = False, -side.trust_s
+        if side.exchanged:
+            legs = _distance(found, side.points, _LOWER) > 0
+            found = _exchanged(found, legs)
+        side.t_ns, side.points = t_ns, found.keypoints_2d[:, :2]
+        self._sides[track.track_id] = side
+        return replace(track, landmarks=found)
+
+
+def _distance(found: Landmarks, before: np.ndarray, part: slice) -> float:
+    """By how many pixels a part is nearer to `before` with its sides exchanged, in the mean."""
+    points, seen = found.keypoints_2d[:, :2], found.keypoints_2d[part, 2]
+    as_named, otherwise = (
+        np.linalg.norm(points[order][part] - before[part], axis=1)
+        for order in (slice(None), _EXCHANGED)
+    )
+    return float((seen * (as_named - otherwise)).sum() / max(seen.sum(), 1e-6))
+
+
+def _exchanged(found: Landmarks, legs: bool) -> Landmarks:
+    """With left for right and right for left, below the hips only where the legs are too."""
+    order = _EXCHANGED.copy()
+    if not legs:
+        order[_LOWER] = np.arange(len(order))[_LOWER]
+    return replace(
+        found,
+        keypoints_2d=found.keypoints_2d[order],
+        presence=found.presence[order],
+        depth_px=found.depth_px[order],
+        world=found.world[order],
+    )
