@@ -53,10 +53,10 @@ def verify_bundle(
         for gate in verify_stage(bundle, stage, graph, backend, threads)
     )
     if not gates:
-        of = f" of its {precision} graphs" if precision else ""
+        graphs = " ".join(filter(None, (precision, suffix, "graphs")))
         raise BundleError(
-            f"bundle {bundle.manifest.name!r} stores no outputs{of} to verify against: export it "
-            "again"
+            f"bundle {bundle.manifest.name!r} stores no outputs of {graphs} to verify against: "
+            "export it again with them"
         )
     return gates
 
