@@ -1,9 +1,13 @@
 """Live input: a file at its own rate, a camera that is lost and comes back; all by a fake clock."""
 
+import io
 import shutil
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -294,6 +298,45 @@ def test_a_camera_of_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (source.kind, source.live) == ("camera", True)
     assert [frame.cut for frame in frames] == [False, False, True, False]
     assert source.notes == ["camera stopped after 2 frames", "camera was lost and came back"]
+
+
+def as_stream(value: int) -> bytes:
+    """30 grey pictures as an MPEG stream."""
+    data = io.BytesIO()
+    with av.open(data, "w", format="mpegts") as target:
+        stream = target.add_stream("mpeg2video", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        picture = np.full((48, 64, 3), value, np.uint8)
+        for _ in range(30):
+            target.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
+        target.mux(stream.encode(None))
+    return data.getvalue()
+
+
+def test_a_stream_that_is_cut_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over a real connection: the server hangs up after 30 frames, and then sends 30 others."""
+    monkeypatch.setattr("pchmr.live.capture.DELAYS_S", (0.05,))
+
+    def serve() -> None:
+        for value in (60, 200):
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(as_stream(value))
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        with open_live(f"tcp://127.0.0.1:{server.getsockname()[1]}", every_frame=True) as source:
+            frames = [frame for frame, _ in zip(source, range(55), strict=False)]
+        thread.join(60)
+    assert (source.kind, source.live, source.size) == ("stream", True, (64, 48))
+    (cut,) = (frame.index for frame in frames if frame.cut)
+    assert 25 <= cut <= 30
+    assert [frame.index for frame in frames] == list(range(55))
+    assert all(abs(frame.image.mean() - 60) < 5 for frame in frames[:cut])
+    assert all(abs(frame.image.mean() - 200) < 5 for frame in frames[cut:])
+    assert (np.diff([frame.t_ns for frame in frames]) > 0).all()
+    assert source.notes == ["stream was lost and came back"]
 
 
 # GStreamer

@@ -164,19 +164,19 @@ class ReconnectingReader(_Wrapper):
         self._open_again, self._for_s = open_again, for_s
 
     def __iter__(self) -> Iterator[Frame]:
-        index, begin = 0, self._now()
+        index, offset, following, begin = 0, 0, 0, self._now()
         while True:
-            offset = self._now() - begin if index else 0
             cut = index > 0
             for frame in self._reader:
                 t_ns = offset + frame.t_ns
                 yield replace(frame, index=index, t_ns=t_ns, cut=cut)
-                index, cut = index + 1, False
+                index, cut, following = index + 1, False, t_ns + round(1e9 / self.fps)
                 if self._stopped.is_set():
                     return
             self._retire()
             if self._stopped.is_set() or not self._reopen():
                 return
+            offset = max(following, self._now() - begin)
 
     def _reopen(self) -> bool:
         """Whether it is there again."""
