@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from .options import Center, Detector, DetectorFormat, DetectorStride, Distortion, Focal
+
 Option = typer.Option
 
 
@@ -25,24 +27,19 @@ def run(
     camera: Annotated[
         Path | None, Option(help="JSON with fx, fy, cx, cy (px) and distortion.")
     ] = None,
-    focal: Annotated[
-        float | None, Option(help="Focal length in pixels; by default the frame's diagonal.")
+    focal: Focal = None,
+    center: Center = None,
+    distortion: Distortion = None,
+    detector: Detector = None,
+    detector_format: DetectorFormat = "yolox",
+    detector_stride: DetectorStride = 30,
+    smooth: Annotated[
+        bool | None,
+        Option(
+            "--smooth/--no-smooth",
+            help="Over time, left and right put back too; by default for whatever moves.",
+        ),
     ] = None,
-    center: Annotated[
-        str | None, Option(help="Principal point x,y in pixels; by default the middle.")
-    ] = None,
-    distortion: Annotated[
-        str | None, Option(help="Lens distortion k1,k2,p1,p2[,k3...], as OpenCV has it.")
-    ] = None,
-    detector: Annotated[
-        Path | None, Option(help="A person detector in ONNX, in place of the bundle's.")
-    ] = None,
-    detector_format: Annotated[
-        str, Option(help="What it gives: yolox, yolox-decoded, rtmdet, yolov8 or yolov10.")
-    ] = "yolox",
-    detector_stride: Annotated[
-        int, Option(min=1, help="Frames between looks for further people.")
-    ] = 30,
     frames: Annotated[int | None, Option(min=1, help="Stop after so many frames.")] = None,
     json: Annotated[bool, Option("--json", help="Also write joints and boxes as JSON.")] = False,
 ) -> None:
@@ -65,6 +62,7 @@ def run(
             "detector": detector,
             "detector_format": detector_format,
             "detector_stride": detector_stride,
+            "smooth": source.kind not in ("photo", "folder") if smooth is None else smooth,
         }
         with Pipeline.load(bundle, topology, **options) as pipeline:
             try:
@@ -77,9 +75,11 @@ def run(
             typer.echo(f"note: {warning}", err=True)
     summary = log.summary()
     latency = summary["camera_to_mesh_ms"]
+    lag = summary["stages_ms"].get("smoothing_lag")
+    behind = f", smoothing lags {lag['p50']:.0f} ms more" if lag else ""
     written = [path for path in (outputs.overlay, outputs.results, outputs.json) if path]
     typer.echo(
         f"people in {log.frames_with_people} of {log.frames} frames, {log.people} in all; "
-        f"camera to mesh p50 {latency['p50']} ms, p95 {latency['p95']} ms; "
+        f"camera to mesh p50 {latency['p50']} ms, p95 {latency['p95']} ms{behind}; "
         f"wrote {', '.join(map(str, written))}"
     )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .options import Center, Detector, DetectorFormat, DetectorStride, Distortion, Focal
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -29,6 +31,12 @@ def webcam(
     camera_file: Annotated[
         Path | None, Option(help="JSON with fx, fy, cx, cy (px) and distortion.")
     ] = None,
+    focal: Focal = None,
+    center: Center = None,
+    distortion: Distortion = None,
+    detector: Detector = None,
+    detector_format: DetectorFormat = "yolox",
+    detector_stride: DetectorStride = 30,
     backend: Annotated[str, Option(help="onnxruntime, openvino or auto.")] = "auto",
     threads: Annotated[int | None, Option(min=1, help="CPU threads of the large networks.")] = None,
     out: Annotated[
@@ -58,12 +66,19 @@ def webcam(
     from contextlib import closing
 
     from ..assets import fetch
-    from ..camera import Camera
+    from ..lens import read_lens
     from ..live import LiveSession, Topologies, names_of_recordings, open_live
 
     spec = str(fetch("demo_video")) if source == "demo" else source
-    lens = Camera.from_json(camera_file) if camera_file else None
-    options = {"backend": backend, "threads": threads, "max_people": max_people, "camera": lens}
+    options = {
+        "backend": backend,
+        "threads": threads,
+        "max_people": max_people,
+        "camera": read_lens(camera_file, focal, center, distortion),
+        "detector": detector,
+        "detector_format": detector_format,
+        "detector_stride": detector_stride,
+    }
     with (
         open_live(spec, every_frame=every_frame, loop=loop, reconnect_s=reconnect) as input,
         Topologies(bundle, topology, **options) as topologies,

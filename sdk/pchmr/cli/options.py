@@ -1,0 +1,25 @@
+"""Options that several verbs share: whose camera it is, and who finds people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+Focal = Annotated[
+    float | None, Option(help="Focal length in pixels; by default the frame's diagonal.")
+]
+Center = Annotated[
+    str | None, Option(help="Principal point x,y in pixels; by default the middle of the frame.")
+]
+Distortion = Annotated[
+    str | None, Option(help="Lens distortion k1,k2,p1,p2[,k3...] as OpenCV has it.")
+]
+Detector = Annotated[
+    Path | None, Option(help="A person detector in ONNX, in place of the bundle's.")
+]
+DetectorFormat = Annotated[
+    str, Option(help="What it gives: yolox, yolox-decoded, rtmdet, yolov8 or yolov10.")
+]
+DetectorStride = Annotated[int, Option(min=1, help="Frames between looks for further people.")]
