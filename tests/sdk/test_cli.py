@@ -284,6 +284,9 @@ def test_doctor(command: Run) -> None:
     assert abilities["native kernels"]["ok"]
     assert abilities["write H.264 video"]["ok"]
     assert "run engines (ONNX Runtime)" in abilities
+    for backend in ("onnxruntime-cuda", "tensorrt", "tensorrt-rtx", "torch-cuda"):
+        finding = abilities[f"run engines ({backend})"]
+        assert finding["ok"] or finding["mend"].startswith(("pip install 'pchmr[", "an NVIDIA GPU"))
 
 
 def test_doctor_says_what_to_install(command: Run, monkeypatch: pytest.MonkeyPatch) -> None:

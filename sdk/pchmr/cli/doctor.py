@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes.util
-import importlib.metadata
 import importlib.util
 import shutil
 import sys
@@ -30,12 +28,14 @@ OPTIONAL = (  # what it brings, package to import, distribution, extra
     ("build the open bundle: body", "scipy", "scipy", "open"),
     ("build the open bundle: graphs", "onnx", "onnx", "open"),
     ("export and train", "torch", "torch", "train"),
+    ("webcam in a window", "pygame", "pygame-ce", "window"),
+    ("webcam in the browser", "viser", "viser", "viewer"),
 )
 
 
 def examine() -> Iterator[Finding]:
     """Every finding; imports nothing heavy."""
-    from pchmr_engines.host import cpu_model, usable_cpus
+    from pchmr_engines.host import cpu_model, installed_versions, usable_cpus
 
     version = ".".join(map(str, sys.version_info[:3]))
     yield Finding(f"Python {version}", sys.version_info >= (3, 10), sys.executable, "use 3.10+")
@@ -43,13 +43,11 @@ def examine() -> Iterator[Finding]:
     yield _native()
     for ability, package, distribution, extra in OPTIONAL:
         there = importlib.util.find_spec(package) is not None
-        found = importlib.metadata.version(distribution) if there else "not installed"
+        version = installed_versions((distribution,)).get(distribution, "of another package")
+        found = version if there else "not installed"
         yield Finding(ability, there, found, f"pip install 'pchmr[{extra}]'")
     yield _codec()
-    driver = ctypes.util.find_library("cuda") or ctypes.util.find_library("nvcuda")
-    yield Finding(
-        "NVIDIA GPU driver", driver is not None, driver or "none", "engines run on the CPU"
-    )
+    yield from _gpu()
     npm = shutil.which("npm")
     yield Finding(
         "fetch the bundle open-plus (npm)", npm is not None, npm or "none", "install Node.js"
@@ -64,6 +62,30 @@ def _native() -> Finding:
         return Finding("native kernels", True, native.instruction_set())
     except (ImportError, OSError) as error:
         return Finding("native kernels", False, "not loaded", str(error))
+
+
+def _gpu() -> Iterator[Finding]:
+    """The GPU, what its arrays need, and the backends that run on it."""
+    from pchmr_engines.backends import BACKENDS
+    from pchmr_engines.cuda_driver import cuda_device
+    from pchmr_engines.errors import EngineError
+    from pchmr_engines.host import installed_versions
+
+    try:
+        yield Finding("NVIDIA GPU", True, str(cuda_device()))
+        gpu = True
+    except EngineError as error:
+        yield Finding("NVIDIA GPU", False, "none", str(error))
+        gpu = False
+    cupy = importlib.util.find_spec("cupy") is not None
+    mend = "pip install 'pchmr[cuda13]' or, for CUDA 12, 'pchmr[cuda12]'"
+    yield Finding("arrays on the GPU (CuPy)", cupy, "installed" if cupy else "not installed", mend)
+    for name, backend in BACKENDS.items():
+        if backend.device == "cuda":
+            versions = installed_versions(backend.packages)
+            found = ", ".join(" ".join(pair) for pair in versions.items()) or "not installed"
+            mend = "an NVIDIA GPU" if versions else f"pip install 'pchmr[{backend.extra}]'"
+            yield Finding(f"run engines ({name})", bool(versions) and gpu, found, mend)
 
 
 def _codec() -> Finding:
