@@ -16,7 +16,7 @@ ROOMS = {
 }
 OPTIONAL = {
     *("cupy", "tensorrt", "tensorrt_rtx", "pycuda", "torch", "openvino", "onnxruntime", "onnx"),
-    *("scipy", "safetensors", "smplx", "viser", "rerun"),
+    *("scipy", "safetensors", "smplx", "viser", "pygame", "rerun"),
 }
 HEAVY = {*OPTIONAL, "numpy", "cv2", "av", "rich", "typer", "platformdirs", "PIL"}
 

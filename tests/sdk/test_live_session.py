@@ -105,7 +105,7 @@ class FakeTopologies:
     """Pipelines that are there at once."""
 
     names = ("serial", "parallel")
-    loading = ""
+    loading = trouble = ""
 
     def __init__(self, *pipelines: FakePipeline) -> None:
         self._pipelines = {pipeline.topology: pipeline for pipeline in pipelines}
@@ -448,7 +448,7 @@ def test_nothing_to_record_leaves_no_video(tmp_path: Path) -> None:
     with make_session(frames(0), recordings=recordings(tmp_path), record=True) as session:
         session.run(FakeViewer())
     assert session.written == []
-    assert not list(tmp_path.rglob("*.mp4"))
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:

@@ -82,14 +82,16 @@ def webcam(
     with (
         open_live(spec, every_frame=every_frame, loop=loop, reconnect_s=reconnect) as input,
         Topologies(bundle, topology, **options) as topologies,
+        closing(
+            _viewer(topologies.current.body.faces, headless, draw, host, port),
+        ) as viewer,
     ):
         names = names_of_recordings(out or Path("out"), input, spec)
-        faces = topologies.current.body.faces
         session = LiveSession(
             input, topologies, recordings=names, record=out is not None, frames=frames
         )
         try:
-            with session, closing(_viewer(faces, headless, draw, host, port)) as viewer:
+            with session:
                 session.run(viewer, seconds)
         except KeyboardInterrupt:
             pass  # how a live session is ended

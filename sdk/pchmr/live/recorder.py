@@ -68,10 +68,15 @@ class Recorder(Closing):
             self.missed += 1
 
     def close(self) -> None:
-        """Write what waits and finish both files. Raises: what went wrong."""
+        """Write what waits and finish both files; without a frame there are none.
+
+        Raises: what went wrong.
+        """
         if self._thread.is_alive():
             self._put(None)
         self._thread.join()
+        if not self.recorded:
+            self.outputs.results.unlink(missing_ok=True)
         self._check()
 
     def _put(self, result: Result | None) -> None:

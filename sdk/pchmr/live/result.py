@@ -27,9 +27,10 @@ class Status:
     """How the session stands.
 
     topology: of the newest result. loading: the one that is being loaded, if any. trouble: what
-    the input waits for, as a lost camera. recording: the mp4 that is being written. dropped:
-    frames of the camera that the pipeline had no time for. missed: results not recorded for want
-    of time. timing: `TimingLog.summary` of the newest frames.
+        the input waits for, as a lost camera, or why a topology could not be loaded.
+    recording: the mp4 that is being written. dropped: frames of the camera that the pipeline had
+        no time for. missed: results not recorded for want of time.
+    timing: `TimingLog.summary` of the newest frames.
     """
 
     topology: str

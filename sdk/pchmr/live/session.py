@@ -134,7 +134,7 @@ class LiveSession(Closing):
             topology=self.topologies.current.topology,
             loading=self.topologies.loading,
             paused=self.paused,
-            trouble=self.source.trouble,
+            trouble=self.source.trouble or self.topologies.trouble,
             recording=recorder.outputs.overlay if recorder else None,
             dropped=self.source.dropped,
             missed=self.missed,

@@ -8,6 +8,7 @@ from typing import Any
 
 from pchmr_engines.bundle import Bundle
 from pchmr_engines.engine import Engine
+from pchmr_engines.errors import PchmrError
 
 from ..closing import Closing
 from ..pipeline import Pipeline
@@ -47,9 +48,9 @@ class Topologies(Closing):
         self._options = options
         self._pipelines = {first: Pipeline.load(self._bundle, first, **options)}
         self._loading: threading.Thread | None = None
-        self._error: BaseException | None = None
         self.current = self._pipelines[first]
-        self.wanted = first
+        self.trouble = ""
+        self._wanted = first
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -59,22 +60,19 @@ class Topologies(Closing):
     @property
     def loading(self) -> str:
         """The topology that is being loaded; empty for none."""
-        return self.wanted if self.wanted != self.current.topology else ""
+        return self._wanted if self._wanted != self.current.topology else ""
 
     def ask(self, name: str) -> None:
         """Change to `name` once its pipeline is there; ignored while another is being loaded.
 
-        Raises: what `Pipeline.load` raised the last time.
+        Where it cannot be loaded, the current one stays, and `trouble` says why.
         """
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
         if self.loading or name == self.current.topology:
             return
+        self._wanted, self.trouble = name, ""
         if name in self._pipelines:
-            self.wanted, self.current = name, self._pipelines[name]
+            self.current = self._pipelines[name]
             return
-        self.wanted = name
         self._loading = threading.Thread(target=self._load, args=(name,), name="pchmr-load")
         self._loading.start()
 
@@ -82,9 +80,10 @@ class Topologies(Closing):
         try:
             self._pipelines[name] = Pipeline.load(self._bundle, name, **self._options)
             self.current = self._pipelines[name]
-        except BaseException as error:
-            self._error = error
-            self.wanted = self.current.topology
+        except PchmrError as error:
+            self.trouble = f"{name} cannot be loaded: {error}"
+        finally:
+            self._wanted = self.current.topology
 
     def close(self) -> None:
         """Close every pipeline, when what is being loaded is there."""
