@@ -1,6 +1,9 @@
 """The gates repeat on every backend, and a planted fault fails them."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,3 +116,28 @@ def test_inspect_shows_what_a_bundle_holds(bundle_folder):
     listed = json.loads(invoke("inspect", bundle_folder, "--json").stdout)
     assert listed["stages"][0]["macs"] == 1948
     assert listed["bytes"]["body.npz"] == (bundle_folder / "body.npz").stat().st_size
+
+
+def test_verify_needs_no_framework(bundle_folder):
+    """Only NumPy and a runtime: it must repeat the gates on a Jetson."""
+    script = (
+        "import sys\n"
+        "for name in ('torch', 'onnx', 'scipy', 'cv2', 'pchmr', 'pchmr_export'):\n"
+        "    sys.modules[name] = None\n"
+        "from pchmr_engines.cli import verify\n"
+        f"verify({str(bundle_folder)!r}, 'onnxruntime', None, 1, False, True)\n"
+    )
+    paths = {"PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env={**os.environ, **paths}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [gate["passed"] for gate in json.loads(done.stdout)] == [True, True]
+
+
+def test_a_precision_is_verified_where_it_is(bundle_folder):
+    found = invoke("verify", bundle_folder, "--backend", "onnxruntime", "--precision", "fp32")
+    assert (found.exit_code, found.stdout.count("pass")) == (0, 2)
+    missing = invoke("verify", bundle_folder, "--backend", "onnxruntime", "--precision", "int8")
+    assert "stores no outputs of int8 .onnx graphs" in str(missing.exception)
+    unknown = invoke("verify", bundle_folder, "--precision", "int3")
+    assert "precision 'int3' is unknown; expected one of" in str(unknown.exception)
