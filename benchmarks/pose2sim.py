@@ -9,8 +9,10 @@ BlazePose landmarks favours what stays close to them; and the body's own landmar
 its skin with the help of this footage.
 
 MPJPE: mean distance of the nose and 12 limb joints, middle of the hips aligned, in the camera's
-axes. PA-MPJPE: after a similarity fit. Means over frames and cameras. The mesh's landmarks are
-regressed from its vertices.
+axes. PA-MPJPE: after a similarity fit. Jitter: mean length of the second difference of the same
+points from frame to frame (60 a second), and that of the difference to the reference, whose own is
+its noise. Means over frames and cameras. The mesh's landmarks are regressed from its vertices.
+"smoothed" is `Pipeline.load(..., smooth=True)`.
 """
 
 import argparse
@@ -149,11 +151,16 @@ def estimate(bundle: Bundle, model: BodyModel, seen: list[Seen], view: View) -> 
     return {"G": np.concatenate(mesh), "L": lifted, "world": world, "mean(L, world)": mixed}
 
 
-def run_pipeline(bundle: Bundle, topology: str, video: Path, camera: Camera) -> Floats:
+def run_pipeline(
+    bundle: Bundle, topology: str, video: Path, camera: Camera, smooth: bool
+) -> Floats:
     """(T, 33, 3) landmarks of the final mesh of the whole pipeline, camera frame, metres."""
-    with Pipeline(bundle, topology, camera=camera) as pipe:
+    with (
+        Pipeline(bundle, topology, camera=camera, smooth=smooth) as pipe,
+        open_source(video) as source,
+    ):
         model = BodyModel(pipe.body)
-        people = [pipe(image) for image in frames(video)]
+        people = [pipe(frame.image, frame.t_ns) for frame in source]
         return np.stack(
             [model.regress("blazepose33", found[0].vertices[None])[0] for found in people]
         ).astype(np.float64)
@@ -175,6 +182,13 @@ def errors(points: Floats, truth: Floats) -> Floats:
     return 1e3 * np.linalg.norm(both, axis=-1).mean(-1).T
 
 
+def jitter(points: Floats, truth: Floats) -> Floats:
+    """(2,): mm a frame and frame, of the points and of their difference to the truth."""
+    points, truth = centred(points)[:, SCORED], centred(truth)[:, SCORED]
+    both = np.stack([points, points - truth])
+    return 1e3 * np.linalg.norm(np.diff(both, 2, axis=1), axis=-1).mean((1, 2))
+
+
 def check_reference(views: list[View], seen: list[list[Seen]]) -> None:
     """All cameras agree: the four-camera triangulation falls within 2 % of the ROI in each."""
     points = triangulate(views, seen)
@@ -187,8 +201,11 @@ def check_reference(views: list[View], seen: list[list[Seen]]) -> None:
         assert share.mean() < 0.02, f"reprojection is {share.mean():.1%} of the ROI"
 
 
-def evaluate(bundle: Bundle, folder: Path) -> dict[str, dict[str, list[float]]]:
-    """Landmark network -> method -> [PA-MPJPE, MPJPE] in mm."""
+def evaluate(bundle: Bundle, more: list[Bundle], folder: Path) -> dict[str, dict[str, list[float]]]:
+    """Landmark network, or bundle -> method -> [PA-MPJPE, MPJPE, jitter, to the reference] in mm.
+
+    more: bundles whose pipelines are tried too, against the reference of the first one's networks.
+    """
     views = read_views(folder / "calibration" / "Calib.qca.txt")
     videos = sorted((folder / "videos").glob("*.mp4"))
     seen: Mapping[str, list[list[Seen]]] = {network: [] for network in STAGES}
@@ -203,16 +220,21 @@ def evaluate(bundle: Bundle, folder: Path) -> dict[str, dict[str, list[float]]]:
         truth = triangulate([views[j] for j in others], [seen["heavy"][j] for j in others])
         truth = truth @ views[i].rotation.T + views[i].translation
         found = {n: estimate(bundle, model, seen[n][i], views[i]) for n in reversed(STAGES)}
-        found[bundle.manifest.name] = {
-            topology: run_pipeline(bundle, topology, videos[i], views[i].camera)
-            for topology in bundle.manifest.topologies
-        }
+        for tried in (bundle, *more):
+            found[tried.manifest.name] = {
+                f"{topology}{', smoothed' * smooth}": run_pipeline(
+                    tried, topology, videos[i], views[i].camera, smooth
+                )
+                for topology in tried.manifest.topologies
+                for smooth in (False, True)
+            }
         found["reference"] = {"four cameras": all_four @ views[i].rotation.T}
         for group, methods in found.items():
             for method, points in methods.items():
-                scores.setdefault(group, {}).setdefault(method, []).append(errors(points, truth))
+                score = np.r_[errors(points, truth).mean(0), jitter(points, truth)]
+                scores.setdefault(group, {}).setdefault(method, []).append(score)
     return {
-        group: {method: np.concatenate(e).mean(0).tolist() for method, e in methods.items()}
+        group: {method: np.mean(e, 0).tolist() for method, e in methods.items()}
         for group, methods in scores.items()
     }
 
@@ -222,13 +244,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--bundle", default="open-plus", help="a name or a folder")
+    parser.add_argument("--also", nargs="*", default=[], help="more bundles to try")
     parser.add_argument("-o", "--out", type=Path, help="write the table as JSON too")
     options = parser.parse_args()
-    results = evaluate(Bundle.load(options.bundle), fetch("pose2sim_single"))
-    table = Table("landmarks", "method", "PA-MPJPE mm", "MPJPE mm", title="Pose2Sim single person")
+    bundle, *more = (Bundle.load(name) for name in (options.bundle, *options.also))
+    results = evaluate(bundle, more, fetch("pose2sim_single"))
+    columns = ("landmarks", "method", "PA-MPJPE mm", "MPJPE mm", "jitter mm", "to reference mm")
+    table = Table(*columns, title="Pose2Sim single person")
     for group, methods in results.items():
-        for method, (aligned, raw) in methods.items():
-            table.add_row(group, method, f"{aligned:.1f}", f"{raw:.1f}")
+        for method, values in methods.items():
+            table.add_row(group, method, *(f"{value:.1f}" for value in values))
     Console().print(table)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
