@@ -1,6 +1,7 @@
 """`pchmr webcam` and the example, with a video file as the camera."""
 
 import json
+import re
 import runpy
 import signal
 import subprocess
@@ -132,3 +133,20 @@ def test_the_example(
         monkeypatch.setattr("sys.argv", [str(example), str(clip), "--frames", "2", *option])
         runpy.run_path(str(example), run_name="__main__")
         assert "2 frames, " in capsys.readouterr().out
+
+
+def test_the_python_of_the_document(
+    clip: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = (ROOT / "docs" / "realtime.md").read_text("utf-8")
+    session, futures = re.findall(r"```python\n(.*?)```", text, re.S)
+    monkeypatch.chdir(clip.parent)
+    exec(compile(session, "realtime.md", "exec"), {})
+    index, people, ms = capsys.readouterr().out.splitlines()[-1].split()
+    assert int(index) <= 5
+    assert int(people) in (0, 1)
+    assert float(ms) > 0
+    exec(compile(futures, "realtime.md", "exec"), {})
+    assert len(capsys.readouterr().out.split()) == 4
