@@ -338,7 +338,7 @@ def _launch(run: Runtime, kernel: str, job: JobStruct, vertices: Any, out: Any) 
     # them; and no more blocks than fill it, since each turns the joints again.
     tiles, full = -(-shape[1] // TILE), BLOCKS_A_PROCESSOR * run.processors()
     job.rows = ROWS_A_BLOCK
-    if job.batch * tiles < full * job.rows or 2 * shared_bytes(job) > SHARED_BYTES:
+    if job.batch * tiles < full * job.rows or shared_bytes(job) > SHARED_BYTES:
         job.rows = 1
     size = shared_bytes(job)
     groups = -(-job.batch // job.rows)

@@ -19,6 +19,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from pchmr_kernels.cuda_host import check_context
+
 NATIVE = Path(__file__).with_name("native")
 
 # The C ABI's own functions, which the headers declare, are nothing to NVRTC without the last.
@@ -155,7 +157,8 @@ def source(file: str) -> str:
 
 @cache
 def runtime() -> Runtime:
-    """CuPy. Raises: ImportError, which names the extra to install."""
+    """CuPy. Raises: ImportError, which names the extra to install; see `check_context`."""
+    check_context()
     try:
         cupy = importlib.import_module("cupy")
     except ImportError as error:

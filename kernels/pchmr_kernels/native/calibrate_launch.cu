@@ -51,7 +51,7 @@ int32_t launch(void (*kernel)(pchmr_cuda_job), pchmr_cuda_job job, int64_t verti
     const int64_t tiles = (vertices + PCHMR_CUDA_TILE - 1) / PCHMR_CUDA_TILE;
     job.rows = PCHMR_CUDA_ROWS;
     if (job.batch * tiles < full * job.rows ||
-        2 * pchmr_cuda_shared_bytes(&job) > PCHMR_CUDA_SHARED)
+        pchmr_cuda_shared_bytes(&job) > PCHMR_CUDA_SHARED)
         job.rows = 1;
     const int32_t shared = pchmr_cuda_shared_bytes(&job);
     const int64_t groups = (job.batch + job.rows - 1) / job.rows;
