@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pchmr_engines.bundle import Bundle
+from pchmr_engines.bundle import Bundle, write_bundle
 from pchmr_engines.manifest import Graph, Parity, Precision, Stage
+from pchmr_engines.store import path_inside
 from pchmr_engines.verify import greatest_difference
 
 from .budgets import Arrays, Spent
@@ -162,3 +163,10 @@ def _graph(lowered: Lowered, data: Arrays) -> Graph:
         parity=parity,
         notes=(lowered.note,),
     )
+
+
+def add_graphs(bundle: Bundle, lowered: LoweredBundle) -> Bundle:
+    """The bundle written anew, in its own place and in one step, with the graphs that held."""
+    manifest = replace(bundle.manifest, stages=lowered.stages)
+    files = {ref.file: path_inside(bundle.root, ref.file) for ref in bundle.manifest.files()}
+    return write_bundle(bundle.root, manifest, {**files, **lowered.files})

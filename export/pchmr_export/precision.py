@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from pchmr_engines.backends import engine_from_onnx
+from pchmr_engines.backends.openvino import has_bf16
 from pchmr_engines.bundle import Bundle
 from pchmr_engines.engine import Engine
 from pchmr_engines.errors import InputError, PchmrError
@@ -30,6 +31,7 @@ LEVELS = (0, 2, 8)
 ROWS = 16
 """Of a stage's recorded inputs, evenly spread: to calibrate on, and others to judge by."""
 JUDGES: Mapping[str, tuple[str, ...]] = {
+    "fp32": ("onnxruntime", "openvino"),
     "fp16": ("onnxruntime",),
     "bf16": ("openvino",),
     "int8": ("onnxruntime", "openvino"),
@@ -95,26 +97,31 @@ def write_graph(
     return len(keep)
 
 
-def judges(path: Path, precision: str, threads: int | None = None) -> dict[str, Engine]:
-    """Engines of a lowered graph that round as its precision says.
+def judges(path: Path, precision: str, threads: int | None, scratch: Path) -> dict[str, Engine]:
+    """Engines of a graph that compute as its precision says, by backend.
 
-    fp16, fp8: a copy of the graph beside it, which ONNX Runtime cannot compute in float32.
+    scratch: a folder for a copy of the graph, where ONNX Runtime would compute fp16 in float32.
     Raises: InputError where nothing on this machine does; EngineError.
     """
-    wanted = [name for name in JUDGES[precision] if name in installed_backends()]
+    able = JUDGES[precision]
+    if precision == "bf16" and not _has_bf16():
+        able = ()
+    wanted = [name for name in able if name in installed_backends()]
     if not wanted:
         raise InputError(
             f"{precision} cannot be judged here: it takes {' or '.join(JUDGES[precision])}"
+            f"{' on a CPU with bf16' if precision == 'bf16' else ''}; leave it out, or export on "
+            "another machine"
         )
     if precision in ("fp16", "fp8"):
-        path = _rounding_copy(path)
+        copy = scratch / f"{path.stem}.rounding.onnx"
+        save_graph(rounding(ir.load(path)), copy)
+        path = copy
     return {name: engine_from_onnx(path, name, threads, precision, cache=False) for name in wanted}
 
 
-def _rounding_copy(path: Path) -> Path:
-    target = path.with_suffix(".rounding.onnx")
-    save_graph(rounding(ir.load(path)), target)
-    return target
+def _has_bf16() -> bool:
+    return "openvino" in installed_backends() and has_bf16()
 
 
 def lower_stage(
@@ -139,7 +146,7 @@ def lower_stage(
         if level >= depth(ir.load(source)):
             break  # nothing would be left of the precision
         kept = write_graph(source, path, precision, rows[0], level, quantiser)
-        engines = judges(path, precision, 1)
+        engines = judges(path, precision, 1, folder)
         figures = ()
         for backend, engine in engines.items():
             off = differences(stage, engine.run(rows[1]), expected)
@@ -147,6 +154,8 @@ def lower_stage(
         if all(figure.passed for figure in figures):
             return Lowered(stage, precision, path, level, kept, figures, engines)
         tried = level
+    if not figures:
+        raise BudgetExceeded(f"stage {stage.name!r} has no more layers to keep in float32", ())
     worst = max(figures, key=share)
     inside = f", with its last {tried} layers in float32" if tried else ""
     raise BudgetExceeded(

@@ -1,0 +1,173 @@
+"""`report/` in a bundle's folder: every gate and budget, what was kept or refused, plots, times.
+
+write_report(exported.bundle, exported.gates, lowered)
+
+It is no part of the bundle: nothing reads it, and `bundle.json` does not list it.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from pchmr.bodies import body_from_arrays
+from pchmr.latency import machine
+from pchmr_engines.bundle import Bundle
+from pchmr_engines.manifest import Stage
+from pchmr_engines.store import folder_beside, path_inside, replace_folder
+from pchmr_engines.verify import Gate
+
+from .budgets import Floats, Spent
+from .latency import StageTime, stage_times
+from .lowering import LoweredBundle
+from .precision import judges
+
+FOLDER = "report"
+
+
+def write_report(
+    bundle: Bundle,
+    gates: Iterable[Gate],
+    lowered: LoweredBundle | None = None,
+    times: Sequence[StageTime] | None = None,
+    modules: Mapping[str, nn.Module] | None = None,
+) -> Path:
+    """`report.md`, `report.json` and plots in the bundle's folder `report`; gives `report.md`.
+
+    gates: of stages and compositions, as they were met. times: measured here where None, with
+    `modules` (stage -> torch module) as what was before. An older report is replaced in one step.
+    """
+    from .report_plots import plot_errors, plot_latency, plot_mesh
+
+    gates = tuple(gates)
+    times = stage_times(bundle, modules) if times is None else times
+    figures = (*lowered.spent, *(m.spent for m in lowered.composed)) if lowered else ()
+    refused = lowered.refused if lowered else ()
+    target = bundle.root / FOLDER
+    pictures: dict[str, str] = {}
+    with folder_beside(target) as folder:
+        for stage in bundle.manifest.stages:
+            if errors := dict(stage_errors(bundle, stage)):
+                pictures[f"errors_{stage.name}.png"] = f"{stage.name}: differences on parity rows"
+                plot_errors(folder / f"errors_{stage.name}.png", stage.name, errors)
+        meshes = lowered.composed if lowered else ()
+        faces = body_from_arrays(bundle.body()).faces if meshes else np.zeros((0, 3), np.int32)
+        for mesh in meshes:
+            name = f"mesh_{mesh.spent.stage.split(': ')[-1]}_{mesh.spent.precision}.png"
+            pictures[name] = f"{mesh.spent.stage} in {mesh.spent.precision}: mm a vertex"
+            plot_mesh(folder / name, faces, mesh)
+        if times:
+            pictures["latency.png"] = "time of a run, one row"
+            plot_latency(folder / "latency.png", times)
+        facts = {
+            "bundle": bundle.manifest.name,
+            "machine": machine(),
+            "gates": [asdict(gate) | {"passed": gate.passed} for gate in gates],
+            "budgets": [asdict(figure) | {"passed": figure.passed} for figure in figures],
+            "refused": list(refused),
+            "times_ms": [asdict(time) for time in times],
+        }
+        (folder / "report.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        text = "\n".join(_markdown(bundle, gates, figures, refused, times, pictures))
+        (folder / "report.md").write_text(text + "\n", encoding="utf-8")
+        replace_folder(folder, target)
+    return target / "report.md"
+
+
+def stage_errors(bundle: Bundle, stage: Stage) -> Iterator[tuple[str, tuple[str, Floats, float]]]:
+    """Title -> unit, differences from the framework on the parity rows, and the tolerance.
+
+    Every output with a gate, in every graph, on every backend that computes so here.
+    """
+    data = bundle.parity_data(stage.name)
+    inputs = {spec.name: data[f"inputs/{spec.name}"] for spec in stage.inputs if data}
+    for graph in stage.graphs:
+        if not graph.parity or graph.suffix != ".onnx":
+            continue
+        path = path_inside(bundle.root, graph.file)
+        with tempfile.TemporaryDirectory() as scratch:
+            for backend, engine in judges(path, graph.precision, 1, Path(scratch)).items():
+                found = engine.run(inputs)
+                for name, parity in graph.parity.items():
+                    off = np.abs(found[name].astype(np.float64) - data[f"outputs/{name}"])
+                    title = f"{name}, {graph.precision}, {backend}"
+                    yield title, (parity.unit, parity.scale * off, parity.tolerance)
+
+
+def _markdown(
+    bundle: Bundle,
+    gates: Sequence[Gate],
+    figures: Sequence[Spent],
+    refused: Sequence[str],
+    times: Sequence[StageTime],
+    pictures: Mapping[str, str],
+) -> Iterator[str]:
+    facts = ", ".join(f"{name} {value}" for name, value in machine().items())
+    yield f"# {bundle.manifest.name}\n\n{facts}\n"
+    failed = [f"{gate.stage}: {gate.output} on {gate.backend}" for gate in gates if not gate.passed]
+    yield f"{len(gates)} gates, {len(failed) or 'none'} failed. " + "; ".join(failed)
+    yield "\n## Stages\n"
+    yield from _table(
+        ("stage", "role", "graphs", "multiply-adds, 10^6", "parameters, 10^6", "licence"),
+        (
+            (
+                stage.name,
+                stage.role,
+                "; ".join(" ".join((g.precision, *g.notes)) for g in stage.graphs),
+                _millions(stage.macs),
+                _millions(stage.params),
+                stage.provenance.licence,
+            )
+            for stage in bundle.manifest.stages
+        ),
+    )
+    yield "\n## Gates: framework against engines, greatest difference\n"
+    yield from _table(
+        ("stage", "output", "backend", "precision", "found", "allowed", "unit"),
+        (
+            (g.stage, g.output, g.backend, g.precision, _g(g.value), _g(g.tolerance), g.unit)
+            for g in gates
+        ),
+    )
+    if figures:
+        yield "\n## Budgets: lower precision against float32, real rows\n"
+        yield from _table(
+            ("stage", "quantity", "backend", "precision", "mean", "p95", "worst", "budget", "unit"),
+            (
+                (
+                    *(f.stage, f.quantity, f.backend, f.precision),
+                    *map(_g, (f.mean, f.p95, f.worst, f.budget)),
+                    f.unit,
+                )
+                for f in figures
+            ),
+        )
+    if refused:
+        yield "\n## Kept in float32, and why\n"
+        yield from (f"- {line}" for line in refused)
+    if times:
+        yield "\n## Time of a run, one row, one thread\n"
+        rows = ((t.stage, t.label, _g(t.ms), _g(t.p95)) for t in times)
+        yield from _table(("stage", "engine", "median ms", "p95 ms"), rows)
+    yield "\n## Pictures\n"
+    for file, title in pictures.items():
+        yield f"{title}\n\n![{title}]({file})\n"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'---|' * len(head)}"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+
+
+def _g(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def _millions(count: int | None) -> str:
+    return "" if count is None else f"{count / 1e6:.1f}"
