@@ -151,9 +151,12 @@ def test_the_keys_of_the_window() -> None:
         assert list(window.poll()) == [Action.QUIT]
 
 
-def test_no_display_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SDL_VIDEODRIVER", "x11")
-    monkeypatch.setenv("DISPLAY", ":4711")
+@pytest.mark.parametrize("driver", [None, "x11"])
+def test_no_display_at_all(driver: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
+        monkeypatch.delenv(name, raising=False)
+    if driver:
+        monkeypatch.setenv("SDL_VIDEODRIVER", driver)
     with pytest.raises(InputError, match=r"no window can be opened here .*use --headless"):
         Window(SQUARE)
 

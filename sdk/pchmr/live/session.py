@@ -122,7 +122,8 @@ class LiveSession(Closing):
             error, self._error = self._error, None
             raise error
         if self.ended and self.source.incomplete:
-            raise InputError(f"the {self.source.kind} {self.source.incomplete}: see to it")
+            mend = "check cable, power and network" if self.source.live else "copy it again"
+            raise InputError(f"the {self.source.kind} {self.source.incomplete}: {mend}")
 
     def status(self) -> Status:
         """How it stands now; the latency is taken anew twice a second."""

@@ -34,15 +34,24 @@ class Window:
         except ImportError as error:
             raise MissingDependency("pygame-ce", "window", "a window") from error
         self._pygame, self._overlay = pygame, Overlay(faces)
-        try:
-            pygame.display.init()
-        except pygame.error as error:
-            raise InputError(
-                f"no window can be opened here ({error}): use --headless and look with a browser"
-            ) from error
+        self._open()
         pygame.display.set_caption("pchmr")
         self._keys = {pygame.key.key_code(action.value): action for action in Action}
         self._keys[pygame.K_ESCAPE] = Action.QUIT
+
+    def _open(self) -> None:
+        """Without a desktop SDL would draw into memory, unseen; it may when it is told to."""
+        pygame, reason = self._pygame, "no desktop"
+        try:
+            pygame.display.init()
+            if pygame.display.get_driver() != "offscreen" or "SDL_VIDEODRIVER" in os.environ:
+                return
+            pygame.display.quit()
+        except pygame.error as error:
+            reason = str(error)
+        raise InputError(
+            f"no window can be opened here ({reason}): use --headless and look with a browser"
+        )
 
     def poll(self) -> Iterable[Action]:
         for event in self._pygame.event.get():
