@@ -83,7 +83,10 @@ def test_a_file_plays_like_a_camera(video: Path, command: Command, tmp_path: Pat
     assert ("draw", "overlay") not in {(p["kind"], p["name"]) for p in figures["parts"]}
 
 
-def test_two_topologies_as_ratios(video: Path, command: Command, tmp_path: Path) -> None:
+def test_two_topologies_as_ratios(
+    video: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pchmr.profiling.compare.ROUNDS", 1)
     out = tmp_path / "ratios.json"
     asked = ("--source", video, "--frames", 6, "--json", out, *QUICK)
     done = command("profile", "open", "--vs", "mesh-only", *asked)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -113,20 +114,26 @@ def _compare(
     """Two pipelines, interleaved: another bundle or topology, or, where `vs` is None, the same one
     with every part recorded."""
     from ..pipeline import Pipeline
-    from ..profiling.compare import compare
+    from ..profiling.compare import ROUNDS, Runs, Switched, compare
     from ..profiling.frames import timed_frames
     from ..profiling.recorder import Recorder
     from ..profiling.tables import show_ratios
 
     first = (bundle, topology)
     second = (bundle, vs) if vs in TOPOLOGIES else (vs or bundle, topology)
-    recorder = None if vs else Recorder()
-    with (
-        timed_frames(spec, live=False) as source,
-        Pipeline.load(*first, **options) as a,
-        Pipeline.load(*second, recorder=recorder, **options) as b,
-    ):
-        comparison = compare(a, b, source, frames)
+
+    @contextmanager
+    def load() -> Iterator[tuple[Runs, Runs]]:
+        if vs:
+            with Pipeline.load(*first, **options) as a, Pipeline.load(*second, **options) as b:
+                yield a, b
+        else:
+            recorder = Recorder()
+            with Pipeline.load(*first, recorder=recorder, **options) as both:
+                yield Switched(both, recorder, False), Switched(both, recorder, True)
+
+    with timed_frames(spec, live=False) as source:
+        comparison = compare(load, source, -(-frames // ROUNDS), ROUNDS)
     names = {"a": ", ".join(first), "b": ", ".join(second) + ("" if vs else ", profiled")}
     figures = {**names, **comparison}
     show_ratios(figures)

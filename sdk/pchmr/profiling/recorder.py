@@ -39,13 +39,13 @@ class Span(NamedTuple):
 class Recorder:
     """Collects spans: 150 bytes each, some 25 a frame. Threads of one frame may add together.
 
-    frame: the number that new spans get. Where a GPU and CuPy are there, spans are NVTX ranges too
-    (never executed).
+    frame: the number that new spans get. on: whether there are any. Where a GPU and CuPy are there,
+    spans are NVTX ranges too (never executed).
     """
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
-        self.frame = 0
+        self.frame, self.on = 0, True
         self._nvtx = _nvtx_ranges()
 
     def span(self, kind: str, name: str) -> _Open:
@@ -88,11 +88,15 @@ class _Open:
         self._recorder, self._kind, self._name = recorder, kind, name
 
     def __enter__(self) -> None:
+        if not self._recorder.on:
+            return
         if self._recorder._nvtx is not None:
             self._recorder._nvtx.RangePush(f"{self._kind} {self._name}")
         self._begin = perf_counter_ns()
 
     def __exit__(self, *error: object) -> None:
+        if not self._recorder.on:
+            return
         self._recorder.add(self._kind, self._name, self._begin, perf_counter_ns())
         if self._recorder._nvtx is not None:
             self._recorder._nvtx.RangePop()

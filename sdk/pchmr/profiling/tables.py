@@ -62,7 +62,7 @@ def show_ratios(comparison: dict[str, Any]) -> None:
     console = Console()
     console.print(
         f"[bold]B {comparison['b']} over A {comparison['a']}[/]: {comparison['frames']} frames, "
-        "each through both in turn",
+        f"each through both in turn, both loaded anew {comparison['rounds']} times",
         highlight=False,
     )
     table = Table(box=None, pad_edge=False)
