@@ -25,6 +25,7 @@ from .bodies import BodyModel
 from .bundle_networks import (
     BundleNetworks,
     check_outputs,
+    check_shapes,
     crop_camera,
     crop_of,
     gives_vertices,
@@ -107,8 +108,14 @@ class Assembly:
 
     def _generator(self, generator: manifest.Stage, read: Mapping[str, str]) -> list[Stage]:
         """The network, behind its encoder where it takes features."""
-        networks = self.networks
+        networks, body = self.networks, self.model.body
         check_outputs(generator, read)
+        check_shapes(
+            generator,
+            vertices=body.v_template.shape,
+            rotmats=(len(body.parents), 3, 3),
+            betas=(body.num_betas,),
+        )
         if generator.crop:
             return [CropStage("generator", networks.crops(generator), read, "crop_affine")]
         encoder = networks.need("encoder")

@@ -50,7 +50,7 @@ class BundleNetworks:
         return self.bundle.engine(stage.name, self.backend, threads or self.threads)
 
     def detector(self, stage: manifest.Stage) -> Detector:
-        """BlazePose's, or one of boxes: its settings then name one of `detectors.FORMATS`."""
+        """BlazePose's, or one of boxes, whose settings name one of `detector_formats.FORMATS`."""
         engine = self.engine(stage)
         if "format" not in stage.settings:
             return PersonDetector(engine, self.threads)
@@ -140,6 +140,17 @@ def crop_camera(generator: manifest.Stage) -> CropCamera:
             "'perspective' or 'weak', and pixels, in its settings"
         )
     return CropCamera(size, settings.get("focal_px", _FOCAL_PX) if kind == "perspective" else None)
+
+
+def check_shapes(stage: manifest.Stage, **expected: tuple[int, ...]) -> None:
+    """Raises: BundleError for outputs of other shapes (without the batch) than the body's."""
+    for spec in stage.outputs:
+        shape = expected.get(spec.name, spec.shape[1:])
+        if spec.shape[1:] != shape:
+            raise BundleError(
+                f"stage {stage.name!r} gives {spec}, but the bundle's body has "
+                f"({', '.join(map(str, shape))}): export it with the body the network was made for"
+            )
 
 
 def check_outputs(stage: manifest.Stage, wanted: Collection[str]) -> None:

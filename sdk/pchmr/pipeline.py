@@ -90,8 +90,8 @@ class Pipeline(Closing):
             two CPUs it gained nothing over giving each network both.
         pose2d: keypoints found beforehand, in place of the bundle's 2D network.
         detector: an ONNX file in place of the bundle's person detector, and what it gives: a name
-            of `pchmr.stages.detectors.FORMATS`. detector_stride: frames between looks for further
-            people while there is room for them.
+            of `pchmr.stages.detector_formats.FORMATS`. detector_stride: frames between looks for
+            further people while there is room for them.
         recorder: gets where the time goes, as for `pchmr profile`.
         smooth: one-euro filters over time on pose, shape, place and target, and landmarks whose
             left and right change places from one frame to the next put right.

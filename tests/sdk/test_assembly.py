@@ -310,6 +310,10 @@ def two_heads() -> Mapping[str, Head]:
     return {name: head for name, head in mesh_heads().items() if name != "cam"}
 
 
+def sixteen_betas() -> Mapping[str, Head]:
+    return {"betas": Head.random(2, np.zeros(16), 0.5)}
+
+
 BROKEN: dict[str, tuple[list[MadeUp], str, str]] = {
     "no generator": ([lifter()], "serial", "has no mesh-generator, which the topology needs"),
     "no camera": (
@@ -321,6 +325,11 @@ BROKEN: dict[str, tuple[list[MadeUp], str, str]] = {
         [replace(GENERATOR, graph=image_graph(SQUARE.size, two_heads())), lifter()],
         "mesh-only",
         "gives rotmats, betas; expected rotmats, betas, cam",
+    ),
+    "another body": (
+        [replace(GENERATOR, graph=image_graph(SQUARE.size, {**mesh_heads(), **sixteen_betas()}))],
+        "mesh-only",
+        r"gives betas \(B, 16\) float32, but the bundle's body has \(10\): export it with",
     ),
     "no keypoints": (
         [GENERATOR, without(lifter(), "keypoints")],

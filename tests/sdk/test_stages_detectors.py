@@ -13,7 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from pchmr import Pipeline
 from pchmr.blazepose import Landmarks
 from pchmr.crops import Roi
-from pchmr.stages.detectors import FORMATS, PAD, BoxDetection, BoxDetector, detector_from_onnx
+from pchmr.stages.detector_formats import FORMATS
+from pchmr.stages.detectors import PAD, BoxDetection, BoxDetector, detector_from_onnx
 from pchmr.tracking import RoiTracker
 from pchmr_engines.bundle import Bundle, write_bundle
 from pchmr_engines.engine import TensorSpec
