@@ -30,6 +30,7 @@ from pchmr_training.calibration import CalibrationModule, Options
 from pchmr_training.mesh_streams import NetworkMeshStream
 from pchmr_training.networks import get_network
 from pchmr_training.networks.fixtures import seeded_network
+from pchmr_training.networks.hmr_tf import split_theta
 from pchmr_training.networks.spin_hmr import MeshParameters
 from pchmr_training.pchmr import Calibrated, ParallelPCHMR, SerialPCHMR
 from pchmr_training.pose_streams import NetworkLifter, NetworkPoseStream
@@ -42,6 +43,7 @@ FRAME_NS = 20_000_000  # VideoPose3D's 50 frames a second
 SPANS = ((0, 30), (6, 11))
 """Of two people: the first frame, and how many."""
 BOXES = np.array([[200.0, 20, 330, 340], [20, 60, 120, 330]])
+MESHES = ("vertices", "source", "target", "calibrated")
 GENERATOR_SETTINGS = {"camera": "perspective", "camera_size": 224}
 LIFTER_SETTINGS = {"keypoints": "h36m17", "normalise": "screen", "unit": "m"}
 STANDING = np.zeros((24, 3))
@@ -102,7 +104,7 @@ def streaming(name: str, stage: str, folder: Path) -> tuple[nn.Module, Exported]
     """A network of the registry, and the stage of its streaming form."""
     spec = get_network(name)
     network, _ = seeded_network(spec)
-    if stage == "generator":  # near a standing body before the camera, whatever it is shown
+    if name == "vibe":  # near a standing body before the camera, whatever it is shown
         regressor: Any = network.regressor
         for part in (regressor.decpose, regressor.decshape, regressor.deccam):
             part.weight.data *= 0.05
@@ -125,6 +127,7 @@ def play(
     arrays: dict[str, Any],
     topology: str,
     clip: Sequence[np.ndarray],
+    names: Sequence[str] = MESHES,
 ) -> tuple[int, list[dict[str, np.ndarray]]]:
     """How many frames late the boards came, and each person's arrays over their frames."""
     bundle = make_bundle(folder, stages, arrays, "h36m17")
@@ -143,7 +146,6 @@ def play(
     assert late == executor.look_ahead
     boards += executor.flush()
     assert [board.t_ns for board in boards] == [frame * FRAME_NS for frame in range(len(clip))]
-    names = ("vertices", "source", "target", "calibrated")
     people = []
     for track in range(len(SPANS)):
         own = [(b, i) for b in boards for i, row in enumerate(b.rows) if row.track == track]
@@ -251,3 +253,29 @@ def test_parallel_with_videopose3d(
     module = ParallelPCHMR(stream, pose, calibration(layer))
     for track, found in enumerate(people):
         assert_equal(found, module(view_of(track, clip)))
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_hmmr_in_windows(arrays: dict[str, Any], clip: list[np.ndarray], tmp_path: Path) -> None:
+    """Every frame is in the middle 8 of one window of 20, its clip's edges repeated."""
+    hmmr, generator = streaming("hmmr_tf", "generator", tmp_path)
+    features = Head.random(1, np.zeros(2048), 1.0)
+    encoder = MadeUp(
+        "encoder", "encoder", image_graph(SPIN.size, {"features": features}), crop=SPIN
+    )
+    names = ("crop_rotmats", "betas", "cam")
+    late, people = play(tmp_path / "b", [encoder, generator], arrays, "mesh-only", clip, names)
+    assert late == 13
+    for track, found in enumerate(people):
+        view = view_of(track, clip)
+        seen = Heads(features)(view.crop.image)
+        expected = []
+        for first in range(0, view.frames, 8):
+            window = torch.arange(first - 6, first + 14).clamp(0, view.frames - 1)
+            expected.append(hmmr(seen[window][None]).omega[0, 6:14])
+        cam, pose, betas = split_theta(torch.cat(expected)[: view.frames])
+        rotmats = rotvec_to_rotmat(pose.unflatten(-1, (24, 3)))
+        for name, right in zip(names, (rotmats, betas, cam), strict=True):
+            assert np.ptp(found[name], axis=0).max() > 0.01
+            np.testing.assert_allclose(found[name], right, atol=2e-4, err_msg=name)
