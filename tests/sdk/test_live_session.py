@@ -66,6 +66,7 @@ class FakePipeline:
     """One made-up person a frame, `look_ahead` frames late; `meet` is called with each frame."""
 
     body = SimpleNamespace(faces=FACES)
+    bundle = None
 
     def __init__(
         self,

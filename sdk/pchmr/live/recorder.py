@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pchmr_engines.bundle import Bundle
+
 from ..closing import Closing
 from ..media import VideoWriter
 from ..overlay import Renderer
@@ -36,8 +38,9 @@ class Recorder(Closing):
         *,
         wait: bool = False,
         ahead: int = 8,
+        bundle: Bundle | None = None,
     ) -> None:
-        """wait: `add` waits for room instead of missing a frame. ahead: frames that may wait.
+        """bundle: named in the npz, so that `pchmr convert` finds the body. wait: `add` waits for room instead of missing a frame. ahead: frames that may wait.
 
         Raises:
             InputError: the place cannot be written to.
@@ -45,7 +48,7 @@ class Recorder(Closing):
         self.outputs, self.recorded, self.missed = outputs, 0, 0
         self._wait, self._renderer = wait, Renderer(faces)
         self._begin_ns: int | None = None
-        self._results = ResultWriter(outputs.results, faces)
+        self._results = ResultWriter(outputs.results, faces, bundle=bundle)
         try:
             self._video = VideoWriter(outputs.overlay, source.fps, source.size)
         except BaseException:

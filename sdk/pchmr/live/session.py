@@ -159,9 +159,14 @@ class LiveSession(Closing):
                 self._missed += recorder.missed
                 self.written += [recorder.outputs] if recorder.recorded else []
         elif self._recordings is not None:
-            faces = self.topologies.current.body.faces
-            wait = not self.source.latest
-            recorder = Recorder(next(self._recordings), faces, self.source, wait=wait)
+            pipeline, wait = self.topologies.current, not self.source.latest
+            recorder = Recorder(
+                next(self._recordings),
+                pipeline.body.faces,
+                self.source,
+                wait=wait,
+                bundle=pipeline.bundle,
+            )
             with self._recording:
                 self._recorder = recorder
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import get_ident
 from time import perf_counter_ns
 from types import ModuleType
@@ -76,7 +76,9 @@ class Recorder:
 
     def bundle(self, bundle: Bundle) -> Bundle:
         """The same bundle, whose engines are recorded."""
-        return _RecordedBundle(bundle.root, bundle.manifest, bundle.trust, self)
+        return _RecordedBundle(
+            bundle.root, bundle.manifest, bundle.trust, inner=bundle, recorder=self
+        )
 
 
 class _Open:
@@ -102,9 +104,12 @@ class _Open:
             self._recorder._nvtx.RangePop()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _RecordedBundle(Bundle):
-    recorder: Recorder = field(default_factory=Recorder)
+    """A bundle that gives the engines of another, recorded."""
+
+    inner: Bundle
+    recorder: Recorder
 
     def engine(
         self,
@@ -113,7 +118,7 @@ class _RecordedBundle(Bundle):
         threads: int | None = None,
         precision: str | None = None,
     ) -> Engine:
-        engine = super().engine(name, backend, threads, precision)
+        engine = self.inner.engine(name, backend, threads, precision)
         return _RecordedEngine(engine, name, self.recorder)
 
 
