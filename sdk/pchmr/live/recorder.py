@@ -40,7 +40,8 @@ class Recorder(Closing):
         ahead: int = 8,
         bundle: Bundle | None = None,
     ) -> None:
-        """bundle: named in the npz, so that `pchmr convert` finds the body. wait: `add` waits for room instead of missing a frame. ahead: frames that may wait.
+        """bundle: named in the npz, so that `pchmr convert` finds the body.
+        wait: `add` waits for room instead of missing a frame. ahead: frames that may wait.
 
         Raises:
             InputError: the place cannot be written to.
