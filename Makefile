@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SOURCES := setup.py pyproject.toml $(wildcard kernels/pchmr_kernels/native/*)
 
-.PHONY: demo test test-all check format bench clean
+.PHONY: demo test test-all check format bench gpu-check clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/pchmr demo --out out
@@ -32,6 +32,10 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/pipeline.py
 	$(BIN)/python benchmarks/overlay.py
 	$(BIN)/python benchmarks/streaming.py
+
+# From the source tree, with the Python that has torch and CuPy: PART=kernels|pipeline|sanitizer|training.
+gpu-check:
+	$(PYTHON) benchmarks/gpu_check.py $(PART)
 
 clean:
 	rm -rf $(VENV) build dist out

@@ -8,7 +8,6 @@ GPU so far.
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import importlib
 import weakref
 from collections.abc import Iterator
@@ -18,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+DRIVER = "libcuda.so.1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,10 +90,10 @@ def primary_context(device: int = 0) -> Iterator[None]:
 
 def check_context() -> None:
     """Raises: RuntimeError where this thread's context is another than its device's primary one."""
-    found = ctypes.util.find_library("cuda")
-    if found is None:
+    try:
+        cuda = ctypes.CDLL(DRIVER)
+    except OSError:  # no driver, so no context either
         return
-    cuda = ctypes.CDLL(found)
     current, primary, device = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_int()
     if cuda.cuCtxGetCurrent(ctypes.byref(current)) or not current:
         return  # none so far: the primary one will be made

@@ -152,7 +152,7 @@ int cuDevicePrimaryCtxRelease_v2(int) {{ return 0; }}
     library = tmp_path / "libcuda.so"
     command = [find_compiler(), "-shared", "-fPIC", tmp_path / "driver.cpp", "-o", library]
     subprocess.run(command, check=True)
-    monkeypatch.setattr(cuda_host.ctypes.util, "find_library", lambda name: str(library))
+    monkeypatch.setattr(cuda_host, "DRIVER", str(library))
     if refused:
         with pytest.raises(
             RuntimeError, match=r"not the primary one of device 3, .*autoprimaryctx"

@@ -1,0 +1,373 @@
+"""The CUDA kernels against the memory floor and PyTorch, and a bundle's engines on streams.
+
+    python benchmarks/gpu.py [--part kernels training pipeline] [--bundle open] [--json FILE]
+
+Every form is first checked against the float64 reference. Then all are timed by events, in turn and
+in one process. The floor of a batch is the bytes it must move over the bandwidth of a plain copy,
+measured here. What a part needs and this machine lacks is printed as not tested; the table and the
+figures, benchmarks/results/gpu-<model>.json, are written for what was. Never executed on a GPU so
+far: tests/kernels/test_gpu_check.py runs it on the CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import importlib.util
+import json
+import re
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import gpu_pipeline
+import numpy as np
+
+from pchmr_kernels import cuda, reference
+from pchmr_kernels.skeletons import get_skeleton
+from pchmr_kernels.weights import SparseWeights, from_dense
+
+Forms = dict[str, Callable[[], Any]]
+Report = dict[str, Any]
+
+BATCHES = (1, 4, 16, 64, 256, 1024, 4096)
+TRAINING_BATCHES = (1, 16, 64, 256)
+VERTICES, SLOTS = 6890, 4
+TOLERANCE_M = {"fused fp16": 2.0**-9}  # half a step of float16 between 4 and 8 m; others 2e-5
+LAUNCHES = 100  # in a graph
+RESULTS = Path(__file__).with_name("results")
+
+
+class Device:
+    """Torch's device and how its work is timed. "cpu" is for the test of this file."""
+
+    def __init__(self, name: str) -> None:
+        import torch
+
+        self.torch, self.name, self.cuda = torch, name, name == "cuda"
+
+    def tensor(self, array: np.ndarray) -> Any:
+        return self.torch.from_numpy(array).to(self.name)
+
+    def stream(self) -> int | None:
+        return self.torch.cuda.current_stream().cuda_stream if self.cuda else None
+
+    def time(self, call: Callable[[], Any], calls: int = 1) -> float:
+        """Milliseconds a call, of `calls` in a row, on the device."""
+        if not self.cuda:
+            start = time.perf_counter()
+            for _ in range(calls):
+                call()
+            return 1e3 * (time.perf_counter() - start) / calls
+        begin, end = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        for _ in range(calls):
+            call()
+        end.record()
+        end.synchronize()
+        return float(begin.elapsed_time(end)) / calls
+
+    def in_turn(self, forms: Forms, seconds: float) -> dict[str, dict[str, float] | None]:
+        """Median and p95 of each form, ms; None where it runs out of memory."""
+        times: dict[str, list[float]] = {}
+        for name, form in forms.items():
+            try:
+                form()
+                once = self.time(form)
+                times[name] = []
+            except self.torch.OutOfMemoryError:
+                self.torch.cuda.empty_cache()
+                continue
+            # Short ones in a row, so that the host keeps ahead of the device.
+            repeats = max(1, min(50, int(1 / max(once, 1e-3))))
+            forms[name] = _repeated(form, repeats)
+        end = time.perf_counter() + seconds
+        while times and (time.perf_counter() < end or not all(times.values())):
+            for name, samples in times.items():
+                samples.append(self.time(forms[name]) / forms[name].calls)  # type: ignore[attr-defined]
+        return {name: summary(times[name]) if name in times else None for name in forms}
+
+    def in_graph(self, call: Callable[[], Any]) -> float:
+        """Milliseconds a launch, of many in one CUDA graph."""
+        if not self.cuda:
+            return self.time(call, LAUNCHES)
+        stream = self.torch.cuda.Stream()
+        with self.torch.cuda.stream(stream):
+            call()
+            stream.synchronize()
+            graph = self.torch.cuda.CUDAGraph()
+            with self.torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                for _ in range(LAUNCHES):
+                    call()
+            graph.replay()
+            return statistics.median(self.time(graph.replay) for _ in range(20)) / LAUNCHES
+
+    def copy_bandwidth(self, size: int = 1 << 30) -> float:
+        """Bytes read and written a second, by a copy of `size` bytes."""
+        source = self.torch.zeros(size, dtype=self.torch.uint8, device=self.name)
+        target = self.torch.empty_like(source)
+        target.copy_(source)
+        return 2e3 * size / min(self.time(lambda: target.copy_(source)) for _ in range(20))
+
+
+def _repeated(form: Callable[[], Any], calls: int) -> Callable[[], Any]:
+    def run() -> None:
+        for _ in range(calls):
+            form()
+
+    run.calls = calls  # type: ignore[attr-defined]
+    return run
+
+
+def summary(samples: Iterable[float]) -> dict[str, float]:
+    values = np.array(list(samples))
+    p50, p95, p99 = (float(np.quantile(values, q)) for q in (0.5, 0.95, 0.99))
+    return {"median_ms": p50, "p95_ms": p95, "p99_ms": p99, "samples": len(values)}
+
+
+class Problem:
+    """A mesh, bone transforms, joints and weights at random, on the device."""
+
+    def __init__(self, device: Device, batch: int, vertices: int = VERTICES) -> None:
+        rng, self.skeleton, self.device = np.random.default_rng(0), get_skeleton("smpl24"), device
+        bones = len(self.skeleton.bones)
+        A = rng.dirichlet(np.full(bones, 0.2), vertices)
+        self.weights: SparseWeights = from_dense(A, rng.random((vertices, bones)), SLOTS)
+        self.host = {
+            "vertices": rng.uniform(-1, 1, (batch, vertices, 3)),
+            "transforms": rng.uniform(-1, 1, (batch, bones, 3, 4)),
+            "delta": rng.uniform(-0.1, 0.1, (batch, bones, 3)),
+            "source": 0.4 * rng.normal(size=(batch, 24, 3)),
+            "target": 0.4 * rng.normal(size=(batch, 24, 3)),
+        }
+        self.host = {name: array.astype(np.float32) for name, array in self.host.items()}
+        dense = dict(zip(("A", "AW"), self.weights.to_dense(bones), strict=True))
+        self.on = {n: device.tensor(x) for n, x in (self.host | dense).items()}
+        self.bytes = 2 * self.host["vertices"].nbytes + sum(
+            array.nbytes
+            for array in (self.host["transforms"], self.host["delta"], self.weights.indices)
+        )
+        self.bytes += self.weights.values.nbytes + self.weights.offsets.nbytes + vertices
+
+    def expected(self) -> dict[str, np.ndarray]:
+        """By the reference, of the first form that gives it."""
+        h, (A, AW) = self.host, (x.astype(np.float64) for x in self.weights.to_dense(23))
+        W = np.divide(AW, A, out=np.zeros_like(A), where=A > 0)
+        R, t = (h["transforms"][..., i].astype(np.float64) for i in (slice(3), 3))
+        vertices, delta = h["vertices"].astype(np.float64), h["delta"].astype(np.float64)
+        bones, root = self.skeleton.bones, self.skeleton.root
+        return {
+            "blend": reference.blend(vertices, R, t, delta, A, W),
+            "skinning": reference.blend(vertices, R, t, 0 * t, A, W),
+            "calibrate": reference.calibrate(
+                *(vertices, h["source"], h["target"], bones, A, W, root),
+                axes=self.skeleton.body_axes,
+            ),
+        }
+
+
+def ours(p: Problem) -> Forms:
+    torch, on, stream = p.device.torch, p.on, p.device.stream
+    out, half = torch.empty_like(on["vertices"]), on["vertices"].half()
+    half_out = torch.empty_like(half)
+    dense = cuda.DenseWeights(on["A"], on["AW"])
+    calibrator = cuda.Calibrator(p.skeleton, p.weights)
+    mesh, moves, delta = on["vertices"], on["transforms"], on["delta"]
+    return {
+        "fused": lambda: cuda.blend(mesh, moves, p.weights, delta, out, stream=stream()),
+        "fused fp16": lambda: cuda.blend(half, moves, p.weights, delta, half_out, stream=stream()),
+        "fused dense": lambda: cuda.blend(mesh, moves, dense, delta, out, stream=stream()),
+        "fused skinning": lambda: cuda.blend(mesh, moves, p.weights, out=out, stream=stream()),
+        "fused calibrate": lambda: calibrator(
+            mesh, on["source"], on["target"], out=out, stream=stream()
+        ),
+    }
+
+
+def torchs(p: Problem) -> Forms:
+    """PyTorch eager: every bone moves every vertex (Eq. 12-13), and the factored form; the latter
+    compiled; and linear blend skinning in the form of smplx's lbs, 4 x 4 and homogeneous."""
+    torch, on = p.device.torch, p.on
+    mesh, moves, delta, A, AW = (on[n] for n in ("vertices", "transforms", "delta", "A", "AW"))
+    W = torch.where(A > 0, AW / A, 0)
+
+    def per_bone(mesh: Any, moves: Any, delta: Any) -> Any:
+        moved = torch.einsum("bkmn,bvn->bkvm", moves[..., :3], mesh) + moves[:, :, None, :, 3]
+        return torch.einsum("vk,bkvm->bvm", A, moved + W.T[None, :, :, None] * delta[:, :, None])
+
+    def factored(mesh: Any, moves: Any, delta: Any) -> Any:
+        blended = (A @ moves.flatten(2)).unflatten(2, (3, 4))
+        return (blended[..., :3] * mesh[:, :, None]).sum(-1) + blended[..., 3] + AW @ delta
+
+    def lbs(mesh: Any, moves: Any) -> Any:
+        last = moves.new_tensor([0, 0, 0, 1]).expand(*moves.shape[:2], 1, 4)
+        T = (A @ torch.cat([moves, last], 2).flatten(2)).unflatten(2, (4, 4))
+        homogeneous = torch.cat([mesh, torch.ones_like(mesh[..., :1])], -1)
+        return (T @ homogeneous[..., None])[..., :3, 0]
+
+    forms: Forms = {
+        "torch per bone": lambda: per_bone(mesh, moves, delta),
+        "torch factored": lambda: factored(mesh, moves, delta),
+        "lbs": lambda: lbs(mesh, moves),
+    }
+    if p.device.cuda:
+        compiled = torch.compile(factored)
+        forms["torch.compile"] = lambda: compiled(mesh, moves, delta)
+    return {name: torch.inference_mode()(form) for name, form in forms.items()}
+
+
+def check(device: Device, vertices: int = VERTICES) -> None:
+    """Raises: SystemExit for a form that is off: nothing is timed then."""
+    p = Problem(device, 2, vertices)
+    expected = p.expected()
+    for name, form in (ours(p) | torchs(p)).items():
+        kind = "calibrate" if "calibrate" in name else "skinning" if "lbs" in name else "blend"
+        kind = "skinning" if name == "fused skinning" else kind
+        error = np.abs(form().float().cpu().numpy() - expected[kind]).max()
+        if not error < TOLERANCE_M.get(name, 2e-5):
+            raise SystemExit(f"{name} is off by {error:.1e} m: nothing was timed")
+
+
+def kernels(device: Device, options: argparse.Namespace) -> Report:
+    check(device, options.vertices)
+    bandwidth = device.copy_bandwidth(options.copied)
+    rows = []
+    for batch in options.batches:
+        p = Problem(device, batch, options.vertices)
+        forms = ours(p) | torchs(p)
+        row: Report = {"batch": batch, "floor_ms": 1e3 * p.bytes / bandwidth}
+        row["forms"] = device.in_turn(dict(forms), options.seconds)
+        if batch == min(options.batches):
+            row["in_graph_us"] = {
+                name: 1e3 * device.in_graph(forms[name]) for name in ("fused", "fused calibrate")
+            }
+        rows.append(row)
+        del p, forms
+    return {"copy_bytes_per_s": bandwidth, "vertices": options.vertices, "batches": rows}
+
+
+def training(device: Device, options: argparse.Namespace) -> Report:
+    """Forward and backward of the fused blend, and of the factored form."""
+    from pchmr_training.fused_blend import fused_blend
+    from pchmr_training.smpl import blend
+
+    def plain(mesh: Any, moves: Any, A: Any, delta: Any, AW: Any) -> Any:
+        return blend(mesh, moves, A) + AW @ delta
+
+    def step(form: Callable[..., Any], given: list[Any]) -> Any:
+        return device.torch.autograd.grad(form(*given).square().sum(), given)
+
+    rows = []
+    for batch in options.training_batches:
+        p = Problem(device, batch, options.vertices)
+        names = ("vertices", "transforms", "A", "delta", "AW")
+        inputs = [p.on[name].requires_grad_() for name in names]
+
+        for name, one, other in zip(
+            names, *(step(f, inputs) for f in (fused_blend, plain)), strict=True
+        ):
+            error = float((one - other).abs().max() / other.abs().max())
+            if not error < 1e-4:
+                raise SystemExit(f"the gradient of {name} is off by {error:.1e}: nothing was timed")
+        forms = {
+            "fused": lambda given=inputs: step(fused_blend, given),
+            "torch factored": lambda given=inputs: step(plain, given),
+        }
+        rows.append({"batch": batch, "forms": device.in_turn(forms, options.seconds)})
+    return {"batches": rows}
+
+
+def missing() -> str | None:
+    """What keeps every part from running."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return "no GPU"
+    for package in ("cupy", "torch"):
+        if importlib.util.find_spec(package) is None:
+            return f"{package} is not installed"
+    import cupy
+    import torch
+
+    if not cupy.cuda.is_available():
+        return "no GPU"
+    return None if torch.cuda.is_available() else f"torch {torch.__version__} sees no GPU"
+
+
+PARTS: dict[str, Callable[[Device, argparse.Namespace], Report]] = {
+    "kernels": kernels,
+    "training": training,
+    "pipeline": gpu_pipeline.pipeline,
+}
+
+
+def measure(device: Device, options: argparse.Namespace) -> Report:
+    return {part: PARTS[part](device, options) for part in options.part}
+
+
+def show(report: Report) -> None:
+    """A table of each part that has batches: x floor, x fused."""
+    for part in ("kernels", "training"):
+        for row in report.get(part, {}).get("batches", ()):
+            fused = row["forms"]["fused"]
+            floor = row.get("floor_ms")
+            print(f"{part}, batch {row['batch']}" + (f", floor {floor:.4f} ms" if floor else ""))
+            for name, times in row["forms"].items():
+                if times is None:
+                    print(f"  {name:16} out of memory")
+                    continue
+                median = times["median_ms"]
+                line = f"  {name:16}{median:10.4f} ms, p95 {times['p95_ms']:.4f}"
+                line += f", {median / floor:.2f} x floor" if floor else ""
+                print(line + (f", {median / fused['median_ms']:.1f} x fused" if fused else ""))
+            for name, value in row.get("in_graph_us", {}).items():
+                print(f"  {name} in a graph: {value:.2f} us a launch")
+    gpu_pipeline.show(report.get("pipeline", {}))
+
+
+def versions() -> Report:
+    import cupy
+    import torch
+
+    driver, runtime = cupy.cuda.runtime.driverGetVersion(), cupy.cuda.runtime.runtimeGetVersion()
+    return {
+        "gpu": torch.cuda.get_device_name(),
+        "driver_cuda": driver,
+        "runtime_cuda": runtime,
+        "torch": torch.__version__,
+        "cupy": cupy.__version__,
+    }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = parser().parse_args(arguments)
+    if why := missing():
+        for part in options.part:
+            print(f"{part}: not tested: {why}")
+        return
+    report = versions() | measure(Device("cuda"), options)
+    show(report)
+    model = re.sub(r"\W+", "-", report["gpu"].lower()).strip("-")
+    path = options.json or RESULTS / f"gpu-{model}.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(known | report, indent=1) + "\n")
+    print(f"written: {path}")
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--part", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--batches", type=int, nargs="+", default=BATCHES)
+    parser.add_argument("--training-batches", type=int, nargs="+", default=TRAINING_BATCHES)
+    parser.add_argument("--vertices", type=int, default=VERTICES)
+    parser.add_argument("--copied", type=int, default=1 << 30, help="bytes, for the bandwidth")
+    parser.add_argument("--seconds", type=float, default=5.0, help="to time each batch for")
+    parser.add_argument("--bundle", default="open")
+    parser.add_argument("--json", type=Path, help="write there instead")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
