@@ -126,6 +126,22 @@ def test_the_normal_equations_are_those_of_the_vertices(
     np.testing.assert_allclose(mesh.normal[0][np.ix_(some, some)], J @ J.T, rtol=1e-5, atol=1e-3)
 
 
+def test_each_bone_alone_turns_as_its_vertices(open_body: Body, rng: np.random.Generator) -> None:
+    """Of a body that is cut apart at its joints, each bone's own fit is exact."""
+    rigid = np.eye(24, dtype=np.float32)[open_body.lbs_weights.argmax(1)]
+    assert (rigid.sum(0) > 3).all()
+    body = replace(open_body, lbs_weights=rigid)
+    rotmats, betas, transl = made_up_pose(rng, 3, 1.0)
+    frames = ik._Frames(BodyModel(body), pose(body, rotmats, betas, transl))
+    found = pose_solver.bones_apart(frames._sums(betas, rotmats))
+    assert angles_deg(found.rotmats, rotmats).max() < 0.01
+    # The same with a shape before skinning in every frame, as pose blend shapes make it
+    blended = replace(body, posedirs=np.zeros((*body.v_template.shape, 9 * 23), np.float32))
+    frames = ik._Frames(BodyModel(blended), pose(body, rotmats, betas, transl))
+    found = pose_solver.bones_apart(frames._sums(betas, rotmats))
+    assert angles_deg(found.rotmats, rotmats).max() < 0.01
+
+
 def test_what_the_body_cannot_follow_is_reported(open_body: Body, rng: np.random.Generator) -> None:
     rotmats, betas, transl = made_up_pose(rng, 2, 0.2)
     vertices = pose(open_body, rotmats, betas, transl)

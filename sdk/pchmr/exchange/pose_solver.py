@@ -80,9 +80,8 @@ def contract(
 def bones_apart(sums: Sums) -> Pose:
     """Each bone's own rigid fit to the vertices it moves (Kabsch), put together to a pose."""
     moments = sums.C[..., 3].sum(2)  # sum_i w_ik x_i: the weights of a vertex sum to 1
-    centred = sums.D[..., :3, :] - np.einsum(
-        "gka,fkb->fkab", moments[..., :3] / moments[..., 3:], sums.D[..., 3, :]
-    )
+    middle = moments[..., :3] / np.maximum(moments[..., 3:], 1e-12)  # a joint may move nothing
+    centred = sums.D[..., :3, :] - middle[..., None] * sums.D[..., 3:, :]
     U, _, Vt = np.linalg.svd(centred)
     Vt[..., 2, :] *= np.sign(np.linalg.det(U @ Vt))[..., None]
     turned = (U @ Vt).swapaxes(-1, -2)
