@@ -262,7 +262,7 @@ def _behind_normalisation(model: onnx.ModelProto, form: StageForm) -> onnx.Model
         export_graph(ImageNormalisation(form.image), form.inputs, ["values"], front)
         before = onnx.load(front)
     before.ir_version = model.ir_version
-    joined = [("front.values", NORMALISED)]
+    joined = [("values", NORMALISED)]
     model = onnx.compose.merge_models(before, model, joined, prefix1="front.")
     _rename(model.graph, "front.image", "image")
     return model

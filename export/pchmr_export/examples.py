@@ -53,18 +53,16 @@ def framework_outputs(network: nn.Module, spec: NetworkSpec, inputs: Arrays) -> 
 
     An image is normalised in NumPy, so that the graph's own normalisation is held against another.
     """
+    return torch_outputs(network, [network_input(spec, inputs)], spec.outputs)
+
+
+def network_input(spec: NetworkSpec, inputs: Arrays) -> NDArray[Any]:
+    """A stage's input as the network itself takes it."""
     (values,) = inputs.values()
-    if isinstance(spec.input, ImageInput):
-        convention = spec.input
-        values = normalise(
-            values,
-            convention.mean,
-            convention.std,
-            convention.value_range,
-            convention.colour,
-            convention.layout,
-        )
-    return torch_outputs(network, [values], spec.outputs)
+    rule = spec.input
+    if not isinstance(rule, ImageInput):
+        return values
+    return normalise(values, rule.mean, rule.std, rule.value_range, rule.colour, rule.layout)
 
 
 def torch_outputs(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -23,13 +24,13 @@ from pchmr_engines.strict_json import from_json, parse_json, to_json
 from pchmr_engines.verify import Gate
 from pchmr_training.checkpoints import load_checkpoint
 from pchmr_training.networks import FeatureInput, KeypointInput, NetworkSpec
-from pchmr_training.networks.fixtures import seeded_network
-from pchmr_training.networks.seeding import seeded_input
+from pchmr_training.networks.seeding import seeded_input, seeded_state
 from pchmr_training.tf_bundle import bundle_prefix
 
 from .custom_stage import check_outputs, load_custom, write_custom
 from .examples import Arrays, image_examples, parity_arrays, torch_outputs
 from .gates import DEGREES, TOLERANCES, View, check, measured, run_gates
+from .input_gate import input_gates
 from .onnx_graph import StageFile, export_graph
 from .recipe import ROLES, Recipe
 from .stage_forms import LoadedNetwork, StageForm, camera_settings, lifter_settings, network_form
@@ -45,6 +46,9 @@ UNITS = {
     **dict.fromkeys(("joints", "joints_3d", "vertices"), ("mm", 1000.0)),
 }
 """Output -> its unit, and units per number of it; others are judged by their largest."""
+
+CAMERA_SHARE = 0.02  # of the seeded weights that move a generator's camera
+THETA = 85  # numbers of HMR's and HMMR's last layer, the camera first
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,27 @@ def load_network(recipe: Recipe, name: str, trust: bool = False) -> LoadedNetwor
         return load_custom(recipe, name, trust)
     assert stage.checkpoint is not None
     if stage.is_seeded:
-        return LoadedNetwork(spec, seeded_network(spec)[0], None)
+        state = {key: torch.from_numpy(x) for key, x in before_the_camera(spec).items()}
+        return LoadedNetwork(spec, spec.with_weights(state), None)
     path = recipe.path(stage.checkpoint)
     return LoadedNetwork(spec, load_checkpoint(path, spec.name).network, checkpoint_sha256(path))
+
+
+def before_the_camera(spec: NetworkSpec) -> dict[str, NDArray[Any]]:
+    """Name-seeded weights; those of a mesh generator put the person before the camera.
+
+    Its cam = (s, tx, ty) is of its own and near (0.9, 0, 0): a negative s is nowhere.
+    """
+    state = seeded_state(spec.shapes)
+    for key, value in state.items():
+        leaf = key.replace("/", ".")
+        if leaf.endswith(("init_cam", "mean_param")):
+            value[:, :3] = 0.9, 0.0, 0.0
+        elif "deccam." in leaf:
+            value *= CAMERA_SHARE
+        elif "3D_module.fc3." in leaf and value.shape[-1] == THETA:
+            value[..., :3] *= CAMERA_SHARE
+    return state
 
 
 def checkpoint_sha256(path: Path) -> str:
@@ -157,7 +179,10 @@ def write_stage(
         file = export_graph(module, form.inputs, form.outputs, path, rename)
     parity = {key: output_parity(key, data[f"outputs/{key}"]) for key in form.outputs}
     views = keypoint_views(form.settings.get("decoder"))
-    gates = check(run_gates(name, file.path, parity, data, views, seeded=seeded))
+    found = run_gates(name, file.path, parity, data, views, seeded=seeded)
+    if form.image is not None:
+        found += input_gates(name, file.path, inputs["image"], fed[0])
+    gates = check(found)
     stage = Stage(
         name=name,
         role=ROLES[name],

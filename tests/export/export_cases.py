@@ -1,0 +1,78 @@
+"""Small custom networks, recipes of them, and exports that tests share."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pchmr_export.recipe import Recipe, recipe_from_tables
+
+VERTICES = 6890  # of the synthetic body
+MODULE = """
+import os, time
+from pathlib import Path
+
+if marker := os.environ.get("EXPORT_STOPS_AT"):
+    Path(marker).touch()
+    time.sleep(60)
+from export_cases import SmallGenerator as small, Lengthless as lengthless, broken, text
+"""
+
+
+class SmallGenerator(nn.Module):
+    """As GraphCMR and its like answer: vertices (B, 6890, 3) and cam (B, 3) of an image."""
+
+    def __init__(self, vertices: int = VERTICES, seed: int = 0) -> None:
+        super().__init__()
+        random = torch.Generator().manual_seed(seed)
+        self.conv = nn.Conv2d(3, 4, 16, stride=16)
+        self.shape, self.cam = nn.Linear(784, 8), nn.Linear(784, 3)
+        for parameter in self.parameters():
+            parameter.data = 0.1 * torch.randn(parameter.shape, generator=random)
+        self.basis = nn.Parameter(0.2 * torch.randn(8, 3 * vertices, generator=random))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        x = torch.relu(self.conv(image)).flatten(1)
+        cam = 0.1 * torch.tanh(self.cam(x)) + torch.tensor([0.9, 0.0, 0.0])
+        return (torch.tanh(self.shape(x)) @ self.basis).unflatten(1, (-1, 3)), cam
+
+
+class Lengthless(nn.Module):
+    """Branches on a value, which no graph can."""
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        return (image, image) if image.sum() > 0 else (image, image + 1)
+
+
+def broken() -> nn.Module:
+    raise ValueError("weights are missing\nand so on")
+
+
+def text() -> str:
+    return "no module"
+
+
+GENERATOR: dict[str, Any] = {
+    "kind": "custom",
+    "source": "my_networks:small",
+    "outputs": ["vertices", "cam"],
+    "takes": {"image": {"size": [224, 224], "crop": "spin"}},
+    "settings": {"camera": "weak"},
+    "licence": "of the test",
+}
+
+
+def small_recipe(folder: Path, stages: dict[str, Any] | None = None, **changes: Any) -> Recipe:
+    """A recipe of a custom generator, and of what else `stages` says; its module is written."""
+    (folder / "my_networks.py").write_text(MODULE)
+    tables = {
+        "name": "small",
+        "body": {"file": "synthetic"},
+        "stages": {"generator": GENERATOR | changes, **(stages or {})},
+    }
+    return recipe_from_tables(tables, "small.toml", folder)
+
+
+def seeded(network: str) -> dict[str, str]:
+    return {"network": network, "checkpoint": "seeded"}
