@@ -13,7 +13,8 @@ from .people import Person
 
 INCLUDES = (
     "from the decoded frame to calibrated vertices in memory: detection or tracking, crop, "
-    "landmark network, mesh generator, body, placement, lifter, calibration"
+    "landmark network, mesh generator, body, placement, lifter, calibration, and the time "
+    "until the last frame that a temporal network looks ahead to"
 )
 EXCLUDES = "decoding (in a thread of its own; it is in frames/s), drawing and encoding"
 

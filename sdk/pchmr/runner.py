@@ -112,7 +112,7 @@ def run_source(
 
         try:
             for frame in progress(source, source.kind, limit):
-                if source.kind == "folder":  # each photo stands alone
+                if frame.cut or source.kind == "folder":  # each photo stands alone
                     note(delay.flush())
                     pipeline.reset()
                 kept = KeptFrame.keep(frame, pipeline.look_ahead)

@@ -236,6 +236,19 @@ def test_an_interrupt_of_live_input_gives_what_is_owed(tmp_path: Path) -> None:
     assert log.frames == log.people == count_frames(outputs.overlay) == 4
 
 
+def test_after_a_lost_connection_all_begins_anew(tmp_path: Path) -> None:
+    class Reconnected(FakeReader):
+        def __iter__(self) -> Iterator[Frame]:
+            for frame in super().__iter__():
+                yield replace(frame, cut=frame.index == 3)
+
+    pipeline = FakePipeline(look_ahead=2)
+    with Source(Reconnected("camera", 6)) as source:
+        log = run_source(source, pipeline, Outputs(tmp_path / "x.mp4", tmp_path / "x.npz"))
+    assert (pipeline.resets, log.frames, log.people) == (1, 6, 6)
+    assert read_npz(tmp_path / "x.npz")["frame"].tolist() == [*range(6)]
+
+
 def test_a_limit(video: Path, tmp_path: Path) -> None:
     pipeline, outputs, _ = run(video, tmp_path / "out", limit=2)
     assert pipeline.frames == count_frames(outputs.overlay) == 2
