@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import queue
 import socket
@@ -39,6 +40,8 @@ class Browser:
         except ImportError as error:
             raise MissingDependency("viser", "viewer", "the browser's page") from error
         _check_address(host)
+        # Browsers open connections that they do not use, which would be told as errors.
+        logging.getLogger("websockets").addHandler(logging.NullHandler())
         with redirect_stdout(None):  # it would print a table
             self._server = viser.ViserServer(host, port, label="pchmr", verbose=False)
         self.url = f"http://{host}:{self._server.get_port()}"
