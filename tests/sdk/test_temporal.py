@@ -182,10 +182,12 @@ def test_after_an_error_all_begins_anew(clips: Clips) -> None:
 def play_at(times_s: Sequence[float], rate_hz: float, reach: int) -> tuple[Executor, list[Board]]:
     """x = (t, 2 t, 1) of one person at these times; the mean about a time is x again."""
     executor = Executor([stage(AveragingEngine(reach), rate_hz=rate_hz)], START, False)
+    assert executor.look_ahead == reach
     boards = []
     for frame, time_s in enumerate(times_s):
         clip = np.float32([[time_s, 2 * time_s, 1]])
-        boards += executor.run(board_of(frame, {1: (frame, clip)}, round(time_s * 1e9)))
+        time = round((time_s + 1000) * 1e9)
+        boards += executor.run(board_of(frame, {1: (frame, clip)}, time))
     waiting = executor.owed
     boards += executor.flush()
     assert len(boards) == len(times_s)

@@ -52,7 +52,8 @@ class _Steps(ABC):
         self._late, self._rate_hz = self._look_ahead(settings), settings.get("rate_hz")
         self._engine, self._most = BatchedEngine(engine, max_people, threads), max_people
         self._people: dict[tuple[int, int], _Person] = {}
-        self._interval_s, self._last_ns = 0.0, 0
+        self._interval_s = 0.0
+        self._last_ns: int | None = None
 
     @property
     def look_ahead(self) -> int:
@@ -77,7 +78,9 @@ class _Steps(ABC):
         for key, person in self._people.items():
             if key not in here:
                 person.stream.end(board.t_ns)
-        self._interval_s, self._last_ns = (board.t_ns - self._last_ns) / 1e9, board.t_ns
+        if self._last_ns is not None:
+            self._interval_s = (board.t_ns - self._last_ns) / 1e9
+        self._last_ns = board.t_ns
 
     def enqueue(self) -> None:
         """Every step that is due, of several people at once."""
