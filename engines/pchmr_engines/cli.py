@@ -64,16 +64,21 @@ def verify(
         raise typer.Exit(1)
 
 
-def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
-    """Show a bundle: stages, shapes, precision, multiply-adds, sizes, licences, and how much of
-    its accuracy gate each stage spent when it was exported."""
+def inspect(
+    bundle: BundleArgument, trust: TrustOption = False, as_json: JsonOption = False
+) -> None:
+    """Show a bundle: stages, shapes, precision, multiply-adds, sizes, licences, the engines built
+    from it, and how much of its accuracy gate each stage spent when it was exported."""
     from .bundle import Bundle
+    from .device_engines import listings
 
-    loaded = Bundle.load(bundle)
+    loaded = Bundle.load(bundle, trust)
     manifest = loaded.manifest
+    built = [found for stage in manifest.stages for found in listings(loaded.root, stage.name)]
     sizes = {ref.file: (loaded.root / ref.file).stat().st_size for ref in manifest.files()}
     if as_json:
-        print_json({**asdict(manifest), "path": str(loaded.root), "bytes": sizes})
+        engines = [asdict(engine) for engine in built]
+        print_json({**asdict(manifest), "path": str(loaded.root), "bytes": sizes, "built": engines})
         return
     typer.echo(f"{manifest.name}: {', '.join(manifest.topologies)}  ({loaded.root})")
     rows: list[tuple[str, ...]] = []
@@ -105,6 +110,9 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     for pair in manifest.calibrations:
         trained = "trained" if pair.settings.get("trained") else "untrained"
         typer.echo(f"calibrates to: {pair.skeleton}, {trained} weights")
+    for target in dict.fromkeys(str(engine.target) for engine in built):
+        stages = ", ".join(engine.stage for engine in built if str(engine.target) == target)
+        typer.echo(f"engines of {target}: {stages}")
     for licence, names in licences.items():
         typer.echo(f"licence of {', '.join(names)}: {licence}")
 

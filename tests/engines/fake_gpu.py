@@ -46,6 +46,12 @@ class DeviceArray:
     def copy(self) -> DeviceArray:
         return DeviceArray(self.host.copy())
 
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.host.__dlpack__()
+
+    def __dlpack_device__(self) -> Any:
+        return self.host.__dlpack_device__()
+
     def get(self) -> np.ndarray:
         return self.host
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import shutil
 import sys
 import threading
@@ -15,7 +16,7 @@ from fake_gpu import Calls, fake_tensorrt
 from tiny_graphs import expected_outputs, make_feed, write_graph
 from typer.testing import CliRunner
 
-from pchmr_engines import Bundle, build_cli, device_engines, engine_from_onnx, write_bundle
+from pchmr_engines import Bundle, build_cli, cli, device_engines, engine_from_onnx, write_bundle
 from pchmr_engines.backends import BACKENDS, tensorrt
 from pchmr_engines.build import build_engines
 from pchmr_engines.cuda_driver import CudaDevice
@@ -248,6 +249,12 @@ def test_the_command_builds_and_prints(bundle_folder):
     done = invoke(bundle_folder, "--backend", "openvino", "--batch", "4,1", "--json")
     (outcome,) = json.loads(done.stdout)
     assert outcome["seconds"] is None
+    shown = typer.Typer()
+    shown.command()(cli.inspect)
+    told = CliRunner().invoke(shown, [str(bundle_folder)]).stdout
+    assert re.search(r"engines of openvino .*, fp32: tiny", told)
+    listed = json.loads(CliRunner().invoke(shown, [str(bundle_folder), "--json"]).stdout)
+    assert [engine["batches"] for engine in listed["built"]] == [[1, 4]]
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,6 @@ def import_torch(backend: str) -> ModuleType:
     """The package. Raises: MissingDependency; EngineError where it cannot use the GPU."""
     try:
         import torch
-        import torch._inductor
     except ImportError as error:
         raise MissingDependency("torch", "torch", f"the backend {backend}") from error
     if backend == "torch-cuda":
