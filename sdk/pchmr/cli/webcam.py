@@ -37,6 +37,7 @@ def webcam(
     detector: Detector = None,
     detector_format: DetectorFormat = "yolox",
     detector_stride: DetectorStride = 30,
+    smooth: Annotated[bool, Option(help="Over time; left and right are put back too.")] = True,
     backend: Annotated[str, Option(help="onnxruntime, openvino or auto.")] = "auto",
     threads: Annotated[int | None, Option(min=1, help="CPU threads of the large networks.")] = None,
     out: Annotated[
@@ -78,6 +79,7 @@ def webcam(
         "detector": detector,
         "detector_format": detector_format,
         "detector_stride": detector_stride,
+        "smooth": smooth,
     }
     with (
         open_live(spec, every_frame=every_frame, loop=loop, reconnect_s=reconnect) as input,
