@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pchmr_kernels import reference
+from pchmr_kernels.joint_tables import JointTables, joint_tables
 from pchmr_kernels.skeletons import Skeleton, get_skeleton
 from pchmr_kernels.weights import SparseWeights, from_dense
 
@@ -15,6 +17,9 @@ TOLERANCE = {
     "float32 at 60 m": 1e-5,  # the one rounding to float32 there is 3.8e-6
     "weights": 1e-5,  # A in float32 is off the simplex by 1e-7, at 2 m and over several bones
 }
+
+
+BODY_BONES = 24
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,54 @@ def dense(weights: SparseWeights, bones: int) -> tuple[np.ndarray, np.ndarray]:
     """A and W in float64, equal to what the kernels read."""
     A, AW = (array.astype(np.float64) for array in weights.to_dense(bones))
     return A, np.divide(AW, A, out=np.zeros_like(A), where=A > 0)
+
+
+@dataclass(frozen=True)
+class Skinned:
+    rest: np.ndarray  # (B, V, 3) float32
+    transforms: np.ndarray  # (B, 24, 3, 4) float32
+    coefficients: np.ndarray  # (B, N) float32
+    target: np.ndarray  # (B, 17, 3)
+    weights: SparseWeights
+    lbs_weights: SparseWeights
+    tables: JointTables
+    source: np.ndarray  # by the steps one by one
+    expected: np.ndarray
+
+
+def skinned(rng, batch=2, vertices=53, slots=4, lbs_slots=4, terms=3, **options) -> Skinned:
+    """A body at rest, its skinning and a target pose at random, in h36m17."""
+    skeleton = get_skeleton("h36m17")
+    weights = sparse(rng, vertices, len(skeleton.bones), slots)
+    lbs_weights = sparse(rng, vertices, BODY_BONES, lbs_slots)
+    basis = np.concatenate(
+        [rng.normal(size=(1, vertices, 3)) * 0.4, 0.05 * rng.normal(size=(terms - 1, vertices, 3))]
+    )
+    coefficients = np.pad(rng.normal(size=(batch, terms - 1)), ((0, 0), (1, 0)), constant_values=1)
+    coefficients = coefficients.astype(np.float32)
+    rest = np.einsum("bn,nvc->bvc", coefficients, basis).astype(np.float32)
+    R = np.linalg.qr(rng.normal(size=(batch, BODY_BONES, 3, 3)))[0]
+    t = 0.3 * rng.normal(size=(batch, BODY_BONES, 3, 1))
+    transforms = np.concatenate([R, t], -1).astype(np.float32)
+    U = rng.dirichlet(np.full(vertices, 0.1), len(skeleton))
+    lbs, _ = dense(lbs_weights, BODY_BONES)
+
+    still = np.zeros((batch, BODY_BONES, 3))
+    moves = transforms.astype(np.float64)
+    mesh = reference.blend(rest, moves[..., :3], moves[..., 3], still, lbs, 0 * lbs)
+    source = U @ mesh
+    target = source + 0.1 * rng.normal(size=source.shape)
+    A, W = dense(weights, len(skeleton.bones))
+    expected = reference.calibrate(
+        *(mesh, source, target, skeleton.bones, A, W, skeleton.root),
+        torso=skeleton.torso,
+        axes=skeleton.body_axes,
+        **options,
+    )
+    tables = joint_tables(U, lbs, basis)
+    return Skinned(
+        *(rest, transforms, coefficients, target, weights, lbs_weights, tables, source, expected)
+    )
 
 
 def chain(joints: int) -> Skeleton:

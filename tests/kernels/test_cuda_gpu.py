@@ -1,15 +1,16 @@
 """The CUDA kernels on a GPU: never executed where there is none."""
 
+import cv2
 import numpy as np
 import pytest
-from kernel_cases import TOLERANCE, case
+from kernel_cases import TOLERANCE, case, skinned
 
-from pchmr_kernels import cuda, reference
+from pchmr_kernels import cuda, cuda_crops, cuda_gradients, cuda_host, reference
 from pchmr_kernels.skeletons import get_skeleton
 
 pytestmark = pytest.mark.gpu
 
-SMPL = get_skeleton("smpl24")
+SMPL, SKINNED = get_skeleton("smpl24"), get_skeleton("h36m17")
 
 
 @pytest.fixture
@@ -152,6 +153,87 @@ def test_a_captured_launch_reads_what_its_buffers_hold_at_each_replay(rng, cupy)
         stream.synchronize()
         expected = judged(type(c)(c.vertices, c.source, c.target, None, first.A, first.W))
         np.testing.assert_allclose(out.get(), expected, atol=TOLERANCE["float32"])
+
+
+@pytest.mark.parametrize("batch", [1, 2, 77, 4096])
+def test_skinning_and_calibration_in_one_launch(batch, rng, cupy):
+    s = skinned(rng, min(batch, 8), 1001, 4, 6)
+    call = cuda.SkinCalibrator(SKINNED, s.weights, s.lbs_weights, s.tables)
+    many = [np.resize(x, (batch, *x.shape[1:])) for x in (s.rest, s.transforms, s.target)]
+    coefficients = cupy.asarray(np.resize(s.coefficients, (batch, s.coefficients.shape[1])))
+    moved = call(*map(cupy.asarray, many), coefficients).get()
+    expected = np.resize(s.expected, moved.shape)
+    np.testing.assert_allclose(moved, expected, atol=TOLERANCE["float32"])
+    joints = cuda.PoseJoints(s.tables)(coefficients, cupy.asarray(many[1])).get()
+    np.testing.assert_allclose(joints, np.resize(s.source, joints.shape), atol=1e-6)
+
+
+@pytest.mark.parametrize(("start", "out_start"), [(0, 3), (1, 1)])
+def test_meshes_may_start_anywhere(start, out_start, rng, cupy):
+    c = case(rng, batch=130, vertices=1025)
+    room = cupy.zeros((2, c.vertices.size + 4), np.float32)
+    mesh, out = (
+        room[i, n : n + c.vertices.size].reshape(c.vertices.shape)
+        for i, n in enumerate((start, out_start))
+    )
+    mesh[...] = cupy.asarray(c.vertices)
+    call = cuda.Calibrator(SMPL, c.weights)
+    call(mesh, cupy.asarray(c.source), cupy.asarray(c.target), out=out)
+    np.testing.assert_allclose(out.get()[::40], judged(c)[::40], atol=TOLERANCE["float32"])
+    out[...] = 0
+    assert not room[1].any()
+
+
+@pytest.mark.parametrize("nv12", [False, True])
+def test_crops_are_opencvs(nv12, rng, cupy):
+    planes = rng.integers(0, 256, (450, 400), np.uint8)
+    bgr = cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_NV12)
+    matrices = np.array([[[0.9, 0.4, 20], [-0.3, 1.1, 60]], [[3, 0, -50], [0, 3, -70]]])
+    frame = cupy.asarray(bgr)
+    if nv12:
+        frame = cuda_crops.Nv12(cupy.asarray(planes[:300]), cupy.asarray(planes[300:]))
+    crops = cuda_crops.crop(frame, cupy.asarray(matrices), size=256).get()
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    for crop, matrix in zip(crops, matrices, strict=True):
+        expected = cv2.warpAffine(bgr, matrix, (256, 256), flags=flags)[..., ::-1]
+        assert np.abs(crop.astype(int) - expected).max() <= 1
+
+
+def test_a_page_locked_frame_is_read_where_it_lies(rng, cupy):
+    frame = cuda_host.mapped_array((64, 48, 3))
+    frame.host[:] = rng.integers(0, 256, frame.shape, np.uint8)
+    crops = cuda_crops.crop(frame, cupy.asarray(np.eye(2, 3)[None]), size=32).get()
+    np.testing.assert_array_equal(crops[0], frame.host[:32, :32, ::-1])
+
+
+def test_sanitized_every_kernel_once(rng, cupy):
+    """What `make gpu-check PART=sanitizer` runs: small, but every kernel and more than a tile."""
+    c, s = case(rng, batch=5, vertices=300), skinned(rng, 5, 300, 4, 6)
+    arrays = [cupy.asarray(x) for x in (c.vertices, c.source, c.target)]
+    moved = cuda.Calibrator(SMPL, c.weights, "torso", "fit")(*arrays)
+    expected = judged(c, prealign="torso", scale="fit")
+    np.testing.assert_allclose(moved.get(), expected, atol=TOLERANCE["float32"])
+    call = cuda.SkinCalibrator(SKINNED, s.weights, s.lbs_weights, s.tables)
+    given = [cupy.asarray(x) for x in (s.rest, s.transforms, s.target, s.coefficients)]
+    np.testing.assert_allclose(call(*given).get(), s.expected, atol=TOLERANCE["float32"])
+    cuda.PoseJoints(s.tables)(given[3], given[1])
+    frame, same = cupy.zeros((9, 8, 3), np.uint8), cupy.asarray(np.eye(2, 3)[None])
+    cuda_crops.crop(frame, same, size=7)
+    transforms = cupy.ones((5, 23, 3, 4), np.float32)
+    dense = cuda.DenseWeights(*map(cupy.asarray, c.weights.to_dense(23)))
+    delta = cupy.ones((5, 23, 3), np.float32)
+    cuda.blend(arrays[0], transforms, dense, delta)
+    inputs = {"vertices": arrays[0], "transforms": transforms, "delta": delta}
+    inputs |= {"values": dense.values, "offsets": dense.offsets}
+    out = {name: cupy.empty_like(array) for name, array in inputs.items()}
+    cuda_gradients.blend_gradients(arrays[0], arrays[0], transforms, dense, delta, out)
+    cupy.cuda.Device().synchronize()
+    np.testing.assert_allclose(
+        out["vertices"].get(),
+        np.broadcast_to(c.vertices.sum(-1, keepdims=True), c.vertices.shape),
+        rtol=1e-5,
+        atol=1e-5,
+    )
 
 
 def test_arrays_on_the_cpu_are_refused(rng, cupy):

@@ -1,66 +1,16 @@
 """Skinning, mesh-to-pose and calibration in one launch, on the host, against the steps."""
 
 import re
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from cuda_shim.shim_runtime import FakeCuda
-from kernel_cases import TOLERANCE, dense, sparse
+from kernel_cases import TOLERANCE, skinned
 
-from pchmr_kernels import cuda, reference
-from pchmr_kernels.joint_tables import JointTables, joint_tables
+from pchmr_kernels import cuda
 from pchmr_kernels.skeletons import get_skeleton
-from pchmr_kernels.weights import SparseWeights
 
 SKELETON = get_skeleton("h36m17")
-BODY_BONES = 24
-
-
-@dataclass(frozen=True)
-class Skinned:
-    rest: np.ndarray  # (B, V, 3) float32
-    transforms: np.ndarray  # (B, 24, 3, 4) float32
-    coefficients: np.ndarray  # (B, N) float32
-    target: np.ndarray  # (B, 17, 3)
-    weights: SparseWeights
-    lbs_weights: SparseWeights
-    tables: JointTables
-    source: np.ndarray  # by the steps one by one
-    expected: np.ndarray
-
-
-def skinned(rng, batch=2, vertices=53, slots=4, lbs_slots=4, terms=3, **options) -> Skinned:
-    weights = sparse(rng, vertices, len(SKELETON.bones), slots)
-    lbs_weights = sparse(rng, vertices, BODY_BONES, lbs_slots)
-    basis = np.concatenate(
-        [rng.normal(size=(1, vertices, 3)) * 0.4, 0.05 * rng.normal(size=(terms - 1, vertices, 3))]
-    )
-    coefficients = np.pad(rng.normal(size=(batch, terms - 1)), ((0, 0), (1, 0)), constant_values=1)
-    coefficients = coefficients.astype(np.float32)
-    rest = np.einsum("bn,nvc->bvc", coefficients, basis).astype(np.float32)
-    R = np.linalg.qr(rng.normal(size=(batch, BODY_BONES, 3, 3)))[0]
-    t = 0.3 * rng.normal(size=(batch, BODY_BONES, 3, 1))
-    transforms = np.concatenate([R, t], -1).astype(np.float32)
-    U = rng.dirichlet(np.full(vertices, 0.1), len(SKELETON))
-    lbs, _ = dense(lbs_weights, BODY_BONES)
-
-    still = np.zeros((batch, BODY_BONES, 3))
-    moves = transforms.astype(np.float64)
-    mesh = reference.blend(rest, moves[..., :3], moves[..., 3], still, lbs, 0 * lbs)
-    source = U @ mesh
-    target = source + 0.1 * rng.normal(size=source.shape)
-    A, W = dense(weights, len(SKELETON.bones))
-    expected = reference.calibrate(
-        *(mesh, source, target, SKELETON.bones, A, W, SKELETON.root),
-        torso=SKELETON.torso,
-        axes=SKELETON.body_axes,
-        **options,
-    )
-    tables = joint_tables(U, lbs, basis)
-    return Skinned(
-        *(rest, transforms, coefficients, target, weights, lbs_weights, tables, source, expected)
-    )
 
 
 @pytest.mark.parametrize(("slots", "lbs_slots"), [(4, 4), (3, 6), (8, 2)])
