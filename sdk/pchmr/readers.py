@@ -74,6 +74,10 @@ class Reader:
     def __iter__(self) -> Iterator[Frame]:
         raise NotImplementedError
 
+    def rewind(self) -> None:
+        """Iterate once more, from the beginning. Raises: InputError where that cannot be."""
+        raise InputError(f"a {self.kind} cannot begin again: leave out --loop")
+
     def stop(self) -> None:
         """Ask the iteration to end soon; may be called from any thread."""
 
@@ -162,6 +166,10 @@ class VideoReader(Reader):
         )
         self.live = network and not self._stated_s
         self.count = stream.frames or round(self._stated_s * self.fps) or None
+        self._begin()
+
+    def _begin(self) -> None:
+        """Decode the first frame, which takes as long as several others."""
         self._frames = self._decode()
         first = next(self._frames, None)
         if first is None:
@@ -174,6 +182,15 @@ class VideoReader(Reader):
 
     def __iter__(self) -> Iterator[Frame]:
         return self._frames
+
+    def rewind(self) -> None:
+        """As a new reader would, without the 50 ms that opening takes."""
+        try:
+            self._container.seek(self._stream.start_time or 0, stream=self._stream)
+        except av.error.FFmpegError as error:
+            raise InputError(f"{self._location} cannot begin again ({error})") from error
+        self.incomplete = ""
+        self._begin()
 
     def _decode(self) -> Iterator[Frame]:
         index, t_ns, start_s = 0, 0, None

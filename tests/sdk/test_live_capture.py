@@ -53,15 +53,15 @@ class Film(Reader):
         super().__init__()
         self.fps, self.count = fps, len(times_ms)
         self._clock, self._frames = clock, list(zip(times_ms, decoding_ms, strict=True))
-        self.closed = False
+        self.rewound = 0
 
     def __iter__(self) -> Iterator[Frame]:
         for index, (t_ms, decoding_ms) in enumerate(self._frames):
             self._clock.ns += decoding_ms * MS
             yield Frame(index, t_ms * MS, PICTURE)
 
-    def close(self) -> None:
-        self.closed = True
+    def rewind(self) -> None:
+        self.rewound += 1
 
 
 def play(reader: Reader, clock: Clock, limit: int = 100) -> list[tuple[Frame, float]]:
@@ -112,23 +112,19 @@ def test_a_machine_that_is_too_slow_sets_the_clock_back() -> None:
 
 def test_a_loop_goes_on_where_the_file_ended() -> None:
     clock = Clock()
-    films = [Film(clock, [0, 100], [0, 0]) for _ in range(4)]
-    again = iter(films[1:])
-    reader = PacedReader(films[0], lambda: next(again), now_ns=clock.now, wait=clock.wait)
+    film = Film(clock, [0, 100], [0, 0])
+    reader = PacedReader(film, loop=True, now_ns=clock.now, wait=clock.wait)
     came = play(reader, clock, limit=5)
     assert [frame.index for frame, _ in came] == [0, 1, 2, 3, 4]
     assert [frame.t_ns // MS for frame, _ in came] == [0, 100, 200, 300, 400]
     assert [ms for _, ms in came] == [0, 100, 200, 300, 400]
     assert [frame.cut for frame, _ in came] == [False, False, True, False, True]
-    assert reader.count is None
-    assert [film.closed for film in films] == [True, True, False, False]
+    assert (reader.count, film.rewound) == (None, 2)
 
 
 def test_an_endless_file_can_be_stopped() -> None:
     clock = Clock()
-    reader = PacedReader(
-        Film(clock, [0], [0]), lambda: Film(clock, [0], [0]), now_ns=clock.now, wait=clock.wait
-    )
+    reader = PacedReader(Film(clock, [0], [0]), True, now_ns=clock.now, wait=clock.wait)
     seen = []
     for frame in reader:
         seen.append(frame.index)
@@ -239,6 +235,15 @@ def test_every_frame_of_a_file(video: Path) -> None:
     for frame in frames:
         assert frame.captured_ns <= frame.received_ns
     assert np.diff([frame.captured_ns for frame in frames]).tolist() == [10 * MS] * 4
+
+
+def test_a_file_that_begins_again_is_the_same(video: Path) -> None:
+    with open_live(video, every_frame=True, loop=True) as source:
+        frames = [frame for frame, _ in zip(source, range(15), strict=False)]
+    assert [frame.t_ns // MS for frame in frames] == list(range(0, 150, 10))
+    for first, second, third in zip(frames[:5], frames[5:10], frames[10:], strict=True):
+        np.testing.assert_array_equal(first.image, second.image)
+        np.testing.assert_array_equal(first.image, third.image)
 
 
 def test_the_newest_frame_wins(video: Path) -> None:

@@ -57,13 +57,13 @@ def open_live(
     reader: Reader = (
         ReconnectingReader(first, open_again, reconnect_s)
         if first.live
-        else PacedReader(first, open_again if loop else None)
+        else PacedReader(first, loop)
     )
     return Source(reader, latest=not every_frame, ahead=QUEUE if every_frame else 1, start=False)
 
 
 class _Wrapper(Reader):
-    """A reader around another, which may be replaced by one like it."""
+    """A reader around another."""
 
     def __init__(self, reader: Reader, now_ns: Now, wait: Wait | None) -> None:
         super().__init__()
@@ -76,13 +76,6 @@ class _Wrapper(Reader):
     @property
     def warnings(self) -> list[str]:
         return super().warnings + self._reader.warnings
-
-    def _retire(self) -> None:
-        """Close what ended; what it noted is kept."""
-        self._notes.update(self._reader._notes)
-        self._reader._notes.clear()
-        self.skipped += self._reader.skipped
-        self._reader.close()
 
     def stop(self) -> None:
         self._stopped.set()
@@ -102,14 +95,14 @@ class PacedReader(_Wrapper):
     def __init__(
         self,
         reader: Reader,
-        open_again: Open | None = None,
+        loop: bool = False,
         now_ns: Now = time.perf_counter_ns,
         wait: Wait | None = None,
     ) -> None:
-        """open_again: opens the file anew at its end; None to end there."""
+        """loop: begin again at the end."""
         super().__init__(reader, now_ns, wait)
-        self._open_again = open_again
-        if open_again:
+        self._loop = loop
+        if loop:
             self.count = None
 
     def __iter__(self) -> Iterator[Frame]:
@@ -138,10 +131,10 @@ class PacedReader(_Wrapper):
                 )
                 index, due = index + 1, due + interval_ns
             self.incomplete = self._reader.incomplete
-            self._retire()
-            if self._open_again is None or self._stopped.is_set() or index == begin:
+            if not self._loop or self._stopped.is_set() or index == begin:
                 return
-            self._reader, offset = self._open_again(), due
+            self._reader.rewind()
+            offset = due
 
     def _sleep_until(self, t_ns: int) -> None:
         if (left := t_ns - self._now()) > 0:
@@ -173,13 +166,15 @@ class ReconnectingReader(_Wrapper):
                 index, cut, following = index + 1, False, t_ns + round(1e9 / self.fps)
                 if self._stopped.is_set():
                     return
-            self._retire()
+            self._notes.update(self._reader._notes)
+            self._reader._notes.clear()
             if self._stopped.is_set() or not self._reopen():
                 return
             offset = max(following, self._now() - begin)
 
     def _reopen(self) -> bool:
         """Whether it is there again."""
+        self._reader.close()
         delays, waited_s = iter(DELAYS_S), 0.0
         delay_s = next(delays)
         while waited_s < self._for_s:
