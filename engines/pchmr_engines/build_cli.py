@@ -73,7 +73,9 @@ def _progress() -> Iterator[Callable[[str, str, float], None]]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
         task = bar.add_task("building", total=1.0)
         yield lambda stage, phase, done: bar.update(
             task, description=f"{stage}: {phase}", completed=done
