@@ -52,6 +52,8 @@ def test_a_profile_adds_up(video: Path, command: Command, tmp_path: Path) -> Non
     camera, pipeline = figures["camera_to_mesh_ms"], figures["pipeline_ms"]
     assert camera["p50"] > pipeline["p50"] > figures["own_overhead_ms"]["p50"] > 0
     assert camera["max"] >= camera["p99"] >= camera["p95"] >= camera["p50"]
+    assert figures["smoothing_lag_ms"]["p50"] >= 0
+    assert "smoothing lags" in done.out
     assert parts["engine", "landmarks"]["megamacs"] == pytest.approx(351, abs=2)
     assert figures["megamacs_a_frame"] > 351
     events = json.loads(files["trace"].read_text())["traceEvents"]
@@ -73,12 +75,13 @@ def test_a_file_plays_like_a_camera(video: Path, command: Command, tmp_path: Pat
     out = tmp_path / "live.json"
     done = command(
         *("profile", "open", "--source", video, "--frames", 6, "--no-draw", "--json", out, *QUICK),
-        *("--topology", "serial"),
+        *("--topology", "serial", "--no-smooth"),
     )
     assert done.code == 0, done.err
     figures = json.loads(out.read_text())
     assert figures["topology"] == "serial"
     assert "due by its own clock" in figures["includes"]
+    assert figures["smoothing_lag_ms"]["p50"] is None
     assert figures["frames"] == 6  # the file of six frames began again
     assert ("draw", "overlay") not in {(p["kind"], p["name"]) for p in figures["parts"]}
 

@@ -82,6 +82,7 @@ def measured(frames: int = 4, **fields: object) -> Measured:
     made = {
         "spans": spans,
         "camera_to_mesh_ms": [10.0, 20.0, 30.0, 40.0],
+        "smoothing_lag_ms": [],
         "frames": frames,
         "frames_with_people": 3,
         "people": 5,

@@ -33,6 +33,7 @@ def profile(
     backend: Annotated[str, Option(help="onnxruntime, openvino or auto.")] = "auto",
     threads: Annotated[int | None, Option(min=1, help="CPU threads of the large networks.")] = None,
     people: Annotated[int, Option(min=1, help="How many people to follow at most.")] = 1,
+    smooth: Annotated[bool, Option(help="Over time, as pchmr webcam does.")] = True,
     draw: Annotated[bool, Option(help="Draw the overlay too, in the same thread.")] = True,
     json: Annotated[Path | None, Option(help="Write all figures here.")] = None,
     plot: Annotated[Path | None, Option(help="Write a picture here (png, svg, pdf).")] = None,
@@ -44,7 +45,7 @@ def profile(
     from ..latency import machine
 
     spec = source or str(fetch("demo_video"))
-    options = {"backend": backend, "threads": threads, "max_people": people}
+    options = {"backend": backend, "threads": threads, "max_people": people, "smooth": smooth}
     about: dict[str, Any] = {"source": source or "demo video", "backend": backend}
     if vs or overhead:
         figures = _compare(bundle, topology, vs, spec, frames, options)

@@ -19,6 +19,7 @@ from .recorder import Recorder, Span
 
 WARM_UP = 10
 """Frames before the first that counts: caches, threads and buffers come to rest."""
+SMOOTHING = "smoothing_lag"
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,14 @@ class Measured:
     """What a run was, after its warm-up.
 
     camera_to_mesh_ms: of each frame, from `Frame.captured_ns` to its calibrated vertices in memory,
-    with the look-ahead of a temporal network. seconds: from the first frame's begin to the last
-    one's end.
+    with the look-ahead of a temporal network. smoothing_lag_ms: how far smoothing, where it is on,
+    puts the mesh behind the movement; not in the former. seconds: from the first frame's begin to
+    the last one's end.
     """
 
     spans: Sequence[Span]
     camera_to_mesh_ms: Sequence[float]
+    smoothing_lag_ms: Sequence[float]
     frames: int
     frames_with_people: int
     people: int
@@ -47,19 +50,23 @@ def measure(
     """Run `frames` frames and a warm-up. draw: the overlay too, after the mesh, in this thread."""
     renderer = Renderer(pipeline.body.faces) if draw else None
     latencies: list[float] = []
+    lags: list[float] = []
     found: list[int] = []
     begin_ns, dropped, before = perf_counter_ns(), 0, resident_mb()
     recorder.spans.clear()
     for number, frame in enumerate(islice(source, WARM_UP + frames)):
         if number == WARM_UP:
             recorder.spans.clear()
-            latencies.clear()
-            found.clear()
+            for kept in (latencies, lags, found):
+                kept.clear()
             begin_ns, dropped, before = perf_counter_ns(), source.dropped, resident_mb()
         recorder.frame = number - WARM_UP
         people, latency_ms = _one(pipeline, recorder, frame)
         latencies.append(latency_ms)
         found.append(len(people))
+        lags += [
+            person.latency_ms[SMOOTHING] for person in people[:1] if SMOOTHING in person.latency_ms
+        ]
         if renderer is not None and people:
             with recorder.span("draw", "overlay"):
                 _draw(renderer, frame, people)
@@ -68,6 +75,7 @@ def measure(
     return Measured(
         spans=tuple(recorder.spans),
         camera_to_mesh_ms=latencies,
+        smoothing_lag_ms=lags,
         frames=len(found),
         frames_with_people=sum(map(bool, found)),
         people=sum(found),

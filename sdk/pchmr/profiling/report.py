@@ -148,6 +148,8 @@ def summary_of(measured: Measured, manifest: Manifest) -> dict[str, Any]:
         "camera_to_mesh_ms": distribution(measured.camera_to_mesh_ms),
         "includes": HEADLINE[measured.live],
         "excludes": EXCLUDES,
+        "smoothing_lag_ms": distribution(measured.smoothing_lag_ms),
+        "smoothing_lag_includes": "how far smoothing puts the mesh behind the movement, besides",
         "pipeline_ms": distribution([s.ms for s in measured.spans if s.kind == "frame"]),
         "own_overhead_ms": distribution([own_ms(spans) for spans in frames]),
         "own_overhead_includes": "the pipeline without engines and kernels",

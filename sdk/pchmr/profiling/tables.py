@@ -21,6 +21,9 @@ def show_summary(summary: dict[str, Any], title: str) -> None:
         f"{summary['dropped']} dropped, {summary['fps']} a second"
     )
     console.print(f"camera to mesh is {summary['includes']}. Not in it: {summary['excludes']}")
+    lag = summary["smoothing_lag_ms"]["p50"]
+    if lag is not None:
+        console.print(f"smoothing lags {lag:.0f} ms more: {summary['smoothing_lag_includes']}")
     table = Table(box=None, pad_edge=False)
     for column in ("part", "ms p50", "p95", "p99", "max", "share", "calls", "MMACs"):
         table.add_column(column, justify="left" if column == "part" else "right", no_wrap=True)
