@@ -36,12 +36,16 @@ class SharingBundle(Bundle):
 class Topologies(Closing):
     """One pipeline a topology, each loaded when it is first asked for, in a thread of its own.
 
-    topologies = Topologies("open", "parallel", max_people=2)
-    topologies.ask("serial")
-    topologies.current          # parallel still; serial as soon as it is loaded
+        topologies = Topologies("open", "parallel", max_people=2)
+        topologies.ask("serial")
+        topologies.current          # parallel still; serial as soon as it is loaded
+
+    They share the bundle and its engines. `ask` is for one thread, `current` for any.
     """
 
-    def __init__(self, bundle: str | Bundle = "open", first: str = "parallel", **options: Any):
+    def __init__(
+        self, bundle: str | Bundle = "open", first: str = "parallel", **options: Any
+    ) -> None:
         """options: as in `Pipeline`. Raises: what `Pipeline.load` raises."""
         loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         self._bundle = SharingBundle(loaded.root, loaded.manifest)
