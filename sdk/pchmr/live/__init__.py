@@ -1,9 +1,11 @@
 """Live input: capture, inference, display and recording, each in a thread of its own.
 
-with open_live(0) as source, Topologies("open", "parallel") as topologies:
-    viewer = Window(topologies.current.body.faces)
-    with LiveSession(source, topologies) as session, closing(viewer):
-        session.run(viewer)
+    with open_live(0) as source, Topologies("open", "parallel") as topologies:
+        viewer = Window(topologies.current.body.faces)
+        with LiveSession(source, topologies) as session, closing(viewer):
+            session.run(viewer)
+
+docs/realtime.md says which thread may use what.
 """
 
 from .browser import Browser

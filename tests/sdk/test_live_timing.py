@@ -1,0 +1,52 @@
+"""What the times of live frames add up to, and how they are told."""
+
+from dataclasses import replace
+
+from live_fakes import MS, FakeViewer, frames, make_session
+
+from pchmr.live import FrameTiming, TimingLog, readout
+from pchmr.live.handover import Newest
+
+
+def test_what_the_times_add_up_to() -> None:
+    timing = FrameTiming(1 * MS, 6 * MS, 8 * MS, 20 * MS, 27 * MS)
+    assert (timing.decode_ms, timing.queue_ms, timing.inference_ms) == (5, 2, 12)
+    assert (timing.camera_to_mesh_ms, timing.draw_ms) == (19, 7)
+    assert FrameTiming(0, 0, 0, 0).draw_ms is None
+
+
+def test_the_summary_of_times() -> None:
+    log = TimingLog()
+    for index in range(101):
+        begin = index * 50 * MS
+        log.add(FrameTiming(begin, begin + 1 * MS, begin + 1 * MS, begin + (2 + index) * MS))
+    summary = log.summary()
+    assert summary["frames"] == 101
+    assert summary["camera_to_mesh_ms"] == {"p50": 52.0, "p95": 97.0, "p99": 101.0}
+    assert summary["decode_ms"]["p99"] == 1.0
+    assert summary["fps"] == round(1000 / 51, 1)
+    assert summary["draw_ms"]["p50"] is None
+    assert log.summary(2)["camera_to_mesh_ms"]["p50"] == 101.5
+    assert TimingLog().summary()["fps"] is None
+
+
+def test_the_read_out() -> None:
+    viewer = FakeViewer()
+    with make_session(frames(3)) as session:
+        session.run(viewer)
+        session.log.add_shown(FrameTiming(0, 0, 0, 1 * MS, 4 * MS))
+        session._next_summary_ns = 0
+        status = replace(session.status(), dropped=7, trouble="camera lost", missed=2, paused=True)
+    first, *figures = readout(status, calibrated=False)
+    assert first == "parallel, before calibration  |  paused  |  2 not recorded  |  camera lost"
+    for words in ("camera to mesh p50", "p95", "decode", "queue", "inference", "7 dropped", "draw"):
+        assert words in "\n".join(figures)
+
+
+def test_a_handover() -> None:
+    newest = Newest[str]()
+    assert newest.take(0.0) is None
+    for thing in "abc":
+        newest.put(thing)
+    assert (newest.take(0.0), newest.replaced) == ("c", 2)
+    assert newest.take(0.0) is None
