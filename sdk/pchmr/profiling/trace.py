@@ -22,19 +22,20 @@ def write_trace(path: Path, spans: Sequence[Span]) -> None:
         InputError: the place cannot be written to.
     """
     first = min((span.begin_ns for span in spans), default=0)
-    threads = list(dict.fromkeys(span.thread for span in spans))
+    # Identifiers of threads have 64 bits, which not every viewer takes.
+    lines = {thread: n for n, thread in enumerate(dict.fromkeys(s.thread for s in spans), 1)}
     events: list[dict[str, Any]] = []
-    for number, thread in enumerate(threads):
-        name = f"branch {number}" if number else "pipeline"
+    for line in lines.values():
+        name = "pipeline" if line == 1 else f"branch {line - 1}"
         named = {"ph": "M", "name": "thread_name", "args": {"name": name}}
-        events.append({**named, "pid": 1, "tid": thread})
+        events.append({**named, "pid": 1, "tid": line})
     for span in spans:
         event: dict[str, Any] = {
             "name": span.kind if span.kind == span.name else f"{span.kind} {span.name}",
             "cat": span.kind,
             "ts": (span.begin_ns - first) / 1e3,
             "pid": 1,
-            "tid": span.thread,
+            "tid": lines[span.thread],
             "args": {"frame": span.frame},
         }
         if span.kind in OVERLAPPING:
