@@ -22,6 +22,9 @@ from .tracking import Tracked
 CLEARLY = 0.03
 """Of the ROI's size: by how much one naming must be nearer, in the mean, to change it."""
 LONGEST_S = 1.0
+REMEMBERED_S = 0.1
+"""How long a frame is compared with, while later ones do not tell their sides apart: between two
+namings there may be a frame of neither."""
 
 _SKELETON = get_skeleton("blazepose33")
 _UPPER, _LOWER = slice(11, 25), slice(25, 33)
@@ -32,9 +35,11 @@ for _left, _right in _SKELETON.flip:
 
 @dataclass
 class _Side:
-    """What is known of one track. points: (33, 2) as named last. trust_s: votes for this naming."""
+    """What is known of one track, whose last frame was at `t_ns`. points: (33, 2), as named in the
+    last one that told its sides apart, at `points_ns`. trust_s: votes for this naming."""
 
     t_ns: int
+    points_ns: int
     points: np.ndarray
     exchanged: bool = False
     trust_s: float = 0.0
@@ -55,10 +60,11 @@ class SwapRejection:
         found = track.landmarks
         points = found.keypoints_2d[:, :2]
         if side is None:
-            self._sides[track.track_id] = _Side(t_ns, points)
+            self._sides[track.track_id] = _Side(t_ns, t_ns, points)
             return track
         nearer = _distance(found, side.points, _UPPER) / found.roi.size
-        if abs(nearer) > CLEARLY:
+        clear = abs(nearer) > CLEARLY
+        if clear:
             side.exchanged = nearer > 0
         passed_s = (t_ns - side.t_ns) / 1e9
         vote_s = -passed_s if side.exchanged else passed_s
@@ -68,7 +74,9 @@ class SwapRejection:
         if side.exchanged:
             legs = _distance(found, side.points, _LOWER) > 0
             found = _exchanged(found, legs)
-        side.t_ns, side.points = t_ns, found.keypoints_2d[:, :2]
+        side.t_ns = t_ns
+        if clear or t_ns - side.points_ns > REMEMBERED_S * 1e9:
+            side.points_ns, side.points = t_ns, found.keypoints_2d[:, :2]
         self._sides[track.track_id] = side
         return replace(track, landmarks=found)
 

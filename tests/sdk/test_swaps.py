@@ -73,6 +73,16 @@ def test_what_is_right_is_left_as_it_is(rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(seen(points), points)
 
 
+def test_between_two_namings_there_may_be_a_frame_of_neither(rng: np.random.Generator) -> None:
+    points = standing(rng, 40)
+    wrong = renamed(points, *range(21, 30))
+    for frame in (20, 30):
+        wrong[frame, :, 0] = wrong[frame, :, 0].mean() + rng.normal(scale=2, size=33)
+    found = seen(wrong)
+    clear = np.setdiff1d(np.arange(40), (20, 30))
+    np.testing.assert_array_equal(found[clear], points[clear])
+
+
 def test_the_frames_vote_which_naming_is_right(rng: np.random.Generator) -> None:
     points = standing(rng, 90)
     began_wrong = renamed(points, 0, 1, 2)
