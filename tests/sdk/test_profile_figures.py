@@ -10,10 +10,11 @@ import pytest
 
 from pchmr.latency import distribution
 from pchmr.profiling import compare
-from pchmr.profiling.measure import Measured
+from pchmr.profiling.measure import Measured, measure
 from pchmr.profiling.recorder import Recorder, Span, _RecordedEngine
 from pchmr.profiling.report import by_frame, own_ms, parts_of_frame, rows_of, summary_of, union_ms
 from pchmr.profiling.trace import write_trace
+from pchmr_engines.errors import InputError
 
 MS = 1_000_000
 MANIFEST = SimpleNamespace(
@@ -248,6 +249,17 @@ def test_the_interval_holds_the_true_ratio_and_tells_of_rounds_that_differ(
         hits += compare.ratio_of(a, 1.1 * b, 50)["low"] <= 1.1
     assert hits >= 16
     assert width[0.05] > 1.2 * width[0.0]
+
+
+def test_a_source_that_ends_in_the_warm_up_is_an_error() -> None:
+    frames = [
+        SimpleNamespace(image=0, t_ns=0, cut=False, captured_ns=1, received_ns=2) for _ in range(10)
+    ]
+    pipeline = Ticking("a", 1.0, [0], [])
+    recorder = Recorder()
+    for some in (frames, []):
+        with pytest.raises(InputError, match=f"ended after {len(some)} frames; expected more than"):
+            measure(pipeline, recorder, some, 5, draw=False)
 
 
 def test_frames_are_kept_apart() -> None:

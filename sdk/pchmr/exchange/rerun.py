@@ -13,7 +13,7 @@ from pchmr_kernels.skeletons import SKELETONS
 from .glb import COLOURS, vertex_normals
 from .recording import Recording, Track
 
-GENERATED, TARGET = (230, 230, 230), (255, 80, 60)
+JOINTS, TARGETS = (230, 230, 230), (255, 80, 60)
 
 
 def write_rerun(path: Path | str, recording: Recording, person: int | None = None) -> None:
@@ -63,12 +63,12 @@ def _log_track(
         )
         stream.log(f"{name}/mesh", mesh)
         joints = track.joints[i]
-        stream.log(f"{name}/joints", rr.Points3D(joints, colors=[GENERATED], radii=0.012))
+        stream.log(f"{name}/joints", rr.Points3D(joints, colors=[JOINTS], radii=0.012))
         target = track.target_joints[i]
         if np.isfinite(target).all():
-            stream.log(f"{name}/targets", rr.Points3D(target, colors=[TARGET], radii=0.012))
+            stream.log(f"{name}/targets", rr.Points3D(target, colors=[TARGETS], radii=0.012))
         if bones is not None:
-            stream.log(f"{name}/bones", rr.LineStrips3D(joints[bones], colors=[GENERATED]))
+            stream.log(f"{name}/bones", rr.LineStrips3D(joints[bones], colors=[JOINTS]))
         gone = i + 1 == len(track.frame) or track.frame[i + 1] != track.frame[i] + 1
         if gone:
             stream.set_time("time", duration=int(t_ns) / 1e9 + 1 / recording.fps)

@@ -9,6 +9,8 @@ from time import perf_counter_ns
 
 import numpy as np
 
+from pchmr_engines.errors import InputError
+
 from ..overlay import Renderer
 from ..people import Person
 from ..pipeline import Pipeline
@@ -47,7 +49,11 @@ class Measured:
 def measure(
     pipeline: Pipeline, recorder: Recorder, source: Timed, frames: int, draw: bool = True
 ) -> Measured:
-    """Run `frames` frames and a warm-up. draw: the overlay too, after the mesh, in this thread."""
+    """Run `frames` frames and a warm-up. draw: the overlay too, after the mesh, in this thread.
+
+    Raises:
+        InputError: the source ended in the warm-up.
+    """
     renderer = Renderer(pipeline.body.faces) if draw else None
     latencies: list[float] = []
     lags: list[float] = []
@@ -70,6 +76,11 @@ def measure(
         if renderer is not None and people:
             with recorder.span("draw", "overlay"):
                 _draw(renderer, frame, people)
+    if recorder.frame < 0 or not found:
+        raise InputError(
+            f"the source ended after {len(found)} frames; expected more than the {WARM_UP} of the "
+            "warm-up: give a longer one"
+        )
     seconds = (perf_counter_ns() - begin_ns) / 1e9
     memory = {"before": before, "after": resident_mb(), "peak": peak_mb(), "gpu": gpu_mb()}
     return Measured(
