@@ -25,6 +25,9 @@ LONGEST_S = 1.0
 REMEMBERED_S = 0.1
 """How long a frame is compared with, while later ones do not tell their sides apart: between two
 namings there may be a frame of neither."""
+VERY_CLEARLY = 0.1
+"""The same for a frame that is not the last one: whoever turns round has no sides for a moment too,
+and few before it."""
 
 _SKELETON = get_skeleton("blazepose33")
 _UPPER, _LOWER = slice(11, 25), slice(25, 33)
@@ -63,7 +66,8 @@ class SwapRejection:
             self._sides[track.track_id] = _Side(t_ns, t_ns, points)
             return track
         nearer = _distance(found, side.points, _UPPER) / found.roi.size
-        clear = abs(nearer) > CLEARLY
+        last = side.points_ns == side.t_ns
+        clear = abs(nearer) > (CLEARLY if last else VERY_CLEARLY)
         if clear:
             side.exchanged = nearer > 0
         passed_s = (t_ns - side.t_ns) / 1e9
