@@ -72,14 +72,22 @@ def test_a_slow_pipeline_gets_the_newest_frame() -> None:
 
 
 def test_a_slow_display_slows_nothing() -> None:
-    """The first view is not done before the last frame is."""
-    session = make_session(frames(50))
-    viewer = FakeViewer(look=lambda view: session._thread.join(PATIENCE_S))
-    with session:
+    """The first view, of the first frame, is not done before the last frame is."""
+    looking = threading.Event()
+
+    def look(view: View) -> None:
+        looking.set()
+        session._thread.join(PATIENCE_S)
+
+    def meet(number: int) -> None:
+        if number == 1:
+            wait_for(looking)
+
+    viewer = FakeViewer(look=look)
+    with make_session(frames(50), FakePipeline(meet=meet)) as session:
         session.run(viewer)
     assert session.log.frames == 50
-    assert len(viewer.views) == 2
-    assert viewer.views[-1].result.frame.index == 49
+    assert [view.result.frame.index for view in viewer.views] == [0, 49]
     assert session.results.replaced == 48
     assert session.log.shown == 2
 
