@@ -39,8 +39,15 @@ class MappedArray:
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
+        strides = None if self.host.flags.c_contiguous else self.host.strides
         described = {"shape": self.host.shape, "typestr": self.host.dtype.str, "version": 3}
-        return {**described, "data": (self.address, False), "strides": None}
+        return {**described, "data": (self.address, False), "strides": strides}
+
+    def __getitem__(self, part: slice | tuple[slice, ...]) -> MappedArray:
+        """A part of the same memory: the luma of an NV12 frame, say."""
+        host = self.host[part]
+        offset = host.ctypes.data - self.host.ctypes.data
+        return MappedArray(host, self.address + offset, self.owner)
 
 
 def mapped_array(shape: tuple[int, ...], dtype: npt.DTypeLike = np.uint8) -> MappedArray:

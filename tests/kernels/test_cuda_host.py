@@ -7,6 +7,7 @@ import sys
 from contextlib import nullcontext
 from types import ModuleType, SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 from cuda_shim.shim_runtime import FakeCuda, find_compiler
@@ -101,6 +102,17 @@ def test_a_kernel_reads_what_the_cpu_writes_without_a_copy(library, request, shi
         crops.append(cuda_crops.crop(frame, same, size=4).array)
     assert [np.unique(crop).tolist() for crop in crops] == [[5], [9]]
     assert shim.uploads == 0
+
+
+@pytest.mark.parametrize("library", ["pycuda", "cupy"])
+def test_a_part_of_a_frame_lies_in_the_same_memory(library, request, shim, rng):
+    request.getfixturevalue(library)
+    frame = cuda_host.mapped_array((12, 8))  # NV12 of 8 rows, whose middle columns are wanted
+    frame.host[:] = rng.integers(0, 256, frame.shape, np.uint8)
+    nv12 = cuda_crops.Nv12(frame[:8, 2:6], frame[8:, 2:6])
+    crops = cuda_crops.crop(nv12, FakeCuda(np.eye(2, 3)[None]), size=4).array
+    whole = cv2.cvtColor(np.ascontiguousarray(frame.host), cv2.COLOR_YUV2RGB_NV12)
+    np.testing.assert_array_equal(crops[0], whole[:4, 2:6])
 
 
 def test_memory_lives_as_long_as_anything_sees_it(cupy):

@@ -19,8 +19,8 @@ RACE = "ThreadSanitizer: data race"
 BARRIERS = {
     "pchmr_calibrate": 8 + 3,
     "pchmr_skin_calibrate": 2 + 8 + 3,
-    "pchmr_blend": 1 + 3,
-    "pchmr_pose_joints": 2,
+    "pchmr_blend": 3,
+    "pchmr_pose_joints": 1,  # the other one is for skin_calibrate, which has that code too
     "pchmr_blend_grad_vertices": 1,
     "pchmr_blend_grad_bones": 4 + 1,
 }

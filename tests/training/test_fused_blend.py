@@ -144,6 +144,23 @@ def test_tensors_on_the_cpu_and_other_dtypes_are_refused(
         fused_blend(*tensors)
 
 
+@pytest.mark.gpu
+def test_on_a_gpu_values_and_gradients_are_torchs() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("not tested: the fused blend on a GPU (torch sees none)")
+    given = [x.detach().cuda().requires_grad_() for x in inputs(torch.float32, V=1001, B=9)]
+    same = [x.detach().double().requires_grad_() for x in given]
+    moved, expected = fused_blend(*given), plain(*same)
+    torch.testing.assert_close(moved.double(), expected, rtol=0, atol=2e-5)
+    moved.square().sum().backward()
+    expected.square().sum().backward()
+    for got, wanted in zip(given, same, strict=True):
+        assert got.grad is not None
+        assert wanted.grad is not None
+        error = (got.grad.double() - wanted.grad).abs().max() / wanted.grad.abs().max()
+        assert error < 1e-5
+
+
 def test_delta_and_its_weights_come_together(host: Any, in_float32: Path) -> None:
     host(in_float32)
     vertices, transforms, A, delta, AW = inputs(torch.float32)

@@ -52,8 +52,7 @@ extern "C" __global__ void PCHMR_MESH_BOUNDS pchmr_blend(pchmr_cuda_job job) {
             block.frames[r].centre = {c[0], c[1], c[2]};
         }
     }
-    __syncthreads();
-    if (job.delta)
+    if (job.delta)  // blend_tiles waits before it reads them
         pchmr::blend_mesh<true, false>(job, row, rows, block);
     else
         pchmr::blend_mesh<false, false>(job, row, rows, block);

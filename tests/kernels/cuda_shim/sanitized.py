@@ -38,7 +38,8 @@ def kernels(rng):
     basis = rng.normal(size=(5, VERTICES, 3))
     tables = joint_tables(rng.dirichlet(np.ones(VERTICES), 24), lbs_weights.to_dense(24)[0], basis)
     calibrate = cuda.Calibrator(skeleton, c.weights, "torso", "fit")
-    skin = cuda.SkinCalibrator(skeleton, c.weights, lbs_weights, tables)
+    options = {"prealign": "torso", "scale": "fit"}
+    skin = cuda.SkinCalibrator(skeleton, c.weights, lbs_weights, tables, **options)
     joints = cuda.PoseJoints(tables)
     frame = FakeCuda(rng.integers(0, 256, (20, 31, 3), np.uint8))
     affines = FakeCuda(rng.normal(size=(3, 2, 3)) * 10)
