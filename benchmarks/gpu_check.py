@@ -8,6 +8,7 @@ not tested and is no failure; a test or a measurement that fails is.
 
 from __future__ import annotations
 
+import ast
 import ctypes
 import importlib.util
 import os
@@ -26,6 +27,7 @@ TESTS = {
     "pipeline": ("tests/engines", "tests/sdk", "tests/export"),
     "training": ("tests/training",),
 }
+PYTEST = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider")
 SANITIZED = "tests/kernels/test_cuda_gpu.py"
 TOOLS = ("memcheck", "racecheck")
 
@@ -56,7 +58,7 @@ def missing() -> str | None:
         ctypes.CDLL("libcuda.so.1")
     except OSError:
         return "no GPU"
-    for package, extra in (("cupy", "cuda13"), ("pytest", "dev")):
+    for package, extra in (("cupy", "cuda13"), ("platformdirs", "cuda13"), ("pytest", "dev")):
         if importlib.util.find_spec(package) is None:
             return f"{package} is not installed (pip install 'pchmr[{extra}]')"
     import cupy
@@ -72,11 +74,44 @@ def build_native() -> None:
 
 def tested(part: str) -> bool:
     """The `gpu` tests of a part, then its benchmark."""
-    tests = run(sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", *TESTS[part])
-    none = tests == 5  # pytest collected none
-    if none:
+    tests = gpu_tests(part)
+    if not tests:
         print(f"{part}: not tested: there are no gpu tests of it")
-    return (tests == 0 or none) and run(sys.executable, "benchmarks/gpu.py", "--part", part) == 0
+    passed = not tests or run(*PYTEST, "-m", "gpu", *tests) == 0
+    return run(sys.executable, "benchmarks/gpu.py", "--part", part) == 0 and passed
+
+
+def gpu_tests(part: str) -> list[str]:
+    """The files of a part that have such tests and whose imports are all here."""
+    found = []
+    for folder in TESTS[part]:
+        for file in sorted((ROOT / folder).glob("test_*.py")):
+            text = file.read_text(encoding="utf-8")
+            if "mark.gpu" not in text and "import devices" not in text:
+                continue
+            lacking = [name for name in imports(text) if not there(name, file.parent)]
+            if lacking:
+                print(f"{part}: not tested: {file.name}, which needs {', '.join(lacking)}")
+            else:
+                found.append(str(file.relative_to(ROOT)))
+    return found
+
+
+def imports(text: str) -> list[str]:
+    """Top-level packages that a file imports as soon as it is."""
+    names = set()
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.split(".")[0])
+    return sorted(names)
+
+
+def there(name: str, folder: Path) -> bool:
+    beside = [folder, folder.parent, *(ROOT / room for room in ROOMS)]
+    own = any((place / name).is_dir() or (place / f"{name}.py").exists() for place in beside)
+    return own or importlib.util.find_spec(name) is not None
 
 
 def sanitized(part: str) -> bool:
@@ -88,8 +123,7 @@ def sanitized(part: str) -> bool:
     passed = True
     for check in TOOLS:
         command = [tool, "--tool", check, "--error-exitcode", "9", "--target-processes", "all"]
-        tests = [sys.executable, "-m", "pytest", "-m", "gpu", "-k", "sanitized", SANITIZED]
-        code = run(*command, *tests)
+        code = run(*command, *PYTEST, "-m", "gpu", "-k", "sanitized", SANITIZED)
         if code not in (0, 9) and b"not supported" in probe(tool):
             print(f"{part}: not tested: {check}: this machine does not let it see the device")
             continue

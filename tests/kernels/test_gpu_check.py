@@ -84,6 +84,24 @@ def test_an_unknown_part_is_named(monkeypatch, capsys):
     assert "unknown part kernel; expected kernels, pipeline, " in capsys.readouterr().out
 
 
+def test_files_whose_imports_are_not_here_are_reported_and_left_out(monkeypatch, capsys, tmp_path):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import gpu_check
+
+    files = gpu_check.gpu_tests("kernels") + gpu_check.gpu_tests("training")
+    assert "tests/kernels/test_cuda_gpu.py" in files
+    assert "tests/training/test_fused_blend.py" in files
+    assert "not tested" not in capsys.readouterr().out
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/test_one.py").write_text("import nowhere.at\n@pytest.mark.gpu\ndef f(): 0")
+    (tmp_path / "tests/test_two.py").write_text("import elsewhere\n")
+    monkeypatch.setattr(gpu_check, "ROOT", tmp_path)
+    monkeypatch.setitem(gpu_check.TESTS, "kernels", ("tests",))
+    assert gpu_check.gpu_tests("kernels") == []
+    said = capsys.readouterr().out
+    assert said == "kernels: not tested: test_one.py, which needs nowhere\n"
+
+
 def test_kernels_and_training_are_measured_to_the_end(on_the_cpu, capsys):
     gpu = on_the_cpu
     given = options(gpu, "--part", "kernels", "training")
