@@ -364,17 +364,24 @@ def test_keypoints_from_heat_maps() -> None:
 
 
 @torch.no_grad()
-def test_posenet_stands_where_the_mesh_stands(layer: SmplLayer) -> None:
+@pytest.mark.parametrize(
+    ("name", "joints", "skeleton", "root"),
+    [("posenet_r50_18j", 18, "h36m17", 0), ("posenet_r50_21j", 21, "posenet21_muco", 14)],
+)
+def test_posenet_stands_where_the_mesh_stands(
+    name: str, joints: int, skeleton: str, root: int, layer: SmplLayer
+) -> None:
     view = view_of(2, pose_crop=view_of(2, size=256).crop)
-    mesh = mesh_stream("spin_hmr", layer, 2, 1)(view)
-    cells = 64 * torch.rand(2, 18, 3, dtype=F64, generator=torch.Generator().manual_seed(0))
-    target = NetworkPose3D("posenet_r50_18j", Answers(lambda _: cells), "h36m17")(view, mesh)
-    depth = (
-        cells_to_depth(cells.numpy()) + (mesh.translation + mesh.source[:, 0])[:, None, 2].numpy()
-    )
+    draw = torch.Generator().manual_seed(0)
+    cells = 64 * torch.rand(2, joints, 3, dtype=F64, generator=draw)
+    kept = len(get_skeleton(skeleton))
+    source = torch.rand(2, kept, 3, dtype=F64, generator=draw)
+    mesh = mesh_stream("spin_hmr", layer, 2, 1)(view)._replace(source=source)
+    target = NetworkPose3D(name, Answers(lambda _: cells), skeleton)(view, mesh)
+    depth = cells_to_depth(cells.numpy()) + (mesh.translation + source[:, root])[:, None, 2].numpy()
     pixels = cells[..., :2].numpy() * 4 * 400 / 256 + [700, 100]
     expected = cameras.back_project(pixels, depth, view.focal, np.array(view.middle))
-    np.testing.assert_allclose(target.joints, expected[:, :17], atol=1e-9)
+    np.testing.assert_allclose(target.joints, expected[:, :kept], atol=1e-9)
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from pchmr.prepost.posenet import CELLS, DEPTH_M
 from pchmr.prepost.sequences import receptive_pad
 from pchmr_engines.errors import InputError
 from pchmr_kernels.conversions import get_conversion
+from pchmr_kernels.skeletons import get_skeleton
 
 from .mesh_streams import spec_of
 from .networks import ImageInput, KeypointInput
@@ -174,13 +175,14 @@ class NetworkPose3D(nn.Module):
         if not self.spec.unit.startswith("cells"):
             raise InputError(f"{name} gives {self.spec.unit}; expected cells of depth")
         self.network, self.after = network, JointConversion(self.spec.skeleton, skeleton)
+        self.root = get_skeleton(skeleton).root
 
     def forward(self, view: View, mesh: Mesh) -> Target:
         crop = view.pose_crop or view.crop
         cells = self.network(crop.image).to(mesh.vertices)
         size: int = self.spec.input.size[0]  # type: ignore[union-attr]
         pixels = crop.to_frame(cells[..., :2] * size / CELLS)
-        root = mesh.translation[:, None, 2:] + mesh.source[:, :1, 2:]
+        root = mesh.translation[:, None, 2:] + mesh.source[:, self.root, None, 2:]
         z = root + (cells[..., 2:] / CELLS * 2 - 1) * DEPTH_M / 2
         rays = (pixels - pixels.new_tensor(view.middle)) / view.focal
         return Target(self.after(torch.cat([rays * z, z], -1)))
