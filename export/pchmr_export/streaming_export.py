@@ -6,7 +6,7 @@ sequence_gates("lifter", stage, network, backends)      # a whole clip against t
 
 | network | input | outputs | state a person |
 |---|---|---|---|
-| VideoPose3D | keypoints (B, J, 2), normalised | joints (B, J', 3) m | 2 MB at 243 frames |
+| VideoPose3D | keypoints (B, J, 2), normalised | joints (B, J', 3) m | 1 MB at 243 frames |
 | VIBE | features (B, 2048) | rotmats, betas, cam | memory (B, 2, 1024) |
 | HMMR | features (B, 20, 2048) | rotmats (B, 8, 24, 3, 3), betas, cam | none: a window |
 
