@@ -28,6 +28,7 @@ from pchmr_engines.verify import Gate
 from pchmr_kernels.conversions import ApproximateConversion
 from pchmr_kernels.skeletons import get_skeleton
 from pchmr_training.calibration import CalibrationModule, Options
+from pchmr_training.compensation import SelfRotation, ShapeCompensation
 from pchmr_training.mesh_streams import NetworkMeshStream
 from pchmr_training.networks import ImageInput
 from pchmr_training.pchmr import Mesh, ParallelPCHMR, SerialPCHMR, Target
@@ -168,7 +169,7 @@ def torch_composition(
     """Serial or Parallel PC-HMR of a recipe's networks, the body in float64."""
     layer, skeleton = SmplLayer(body.body, torch.float64), recipe.skeleton
     mesh_stream = _mesh_stream(networks, layer, skeleton)
-    calibration = _calibration(body)
+    calibration = calibration_of(body, layer)
     if topology == "serial":
         lifter = _lifter(networks["lifter"], skeleton)
         return SerialPCHMR(mesh_stream, lifter, calibration)
@@ -206,12 +207,20 @@ def _lifter(loaded: LoadedNetwork, skeleton: str, keypoints: str | None = None) 
     return NetworkLifter(loaded.spec.name, loaded.network, skeleton, keypoints)
 
 
-def _calibration(body: RecipeBody) -> CalibrationModule:
-    """The module with the bundle's own, pruned weights; the runtime has no perceptrons."""
+def calibration_of(body: RecipeBody, layer: SmplLayer) -> CalibrationModule:
+    """The module with the bundle's own, pruned weights and perceptrons, in the layer's type."""
     skeleton = get_skeleton(body.calibration.skeleton)
-    A, AW = (x.astype(np.float64) for x in body.weights.to_dense(len(skeleton.bones)))
+    bones = len(skeleton.bones)
+    A, AW = (x.astype(np.float64) for x in body.weights.to_dense(bones))
     W = np.divide(AW, A, out=np.zeros_like(A), where=A > 0)
-    return CalibrationModule(skeleton, A, W, Options(shape_compensation=False)).double()
+    module = CalibrationModule(skeleton, A, W, Options(shape_compensation=False))
+    if any(name.startswith("self_rotation.") for name in body.perceptrons):
+        module.self_rotation = SelfRotation(layer, bones)
+    if any(name.startswith("shape_compensation.") for name in body.perceptrons):
+        module.shape_compensation = ShapeCompensation(layer, bones)
+    learnt = {name: torch.from_numpy(value) for name, value in body.perceptrons.items()}
+    module.load_state_dict({**module.state_dict(), **learnt})
+    return module.to(layer.v_template.dtype)
 
 
 class _WindowedMeshStream(NetworkMeshStream):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from pchmr_engines.manifest import Calibration, Provenance
 from pchmr_engines.store import sha256_of
 from pchmr_kernels.skeletons import SKELETONS, get_skeleton
 from pchmr_kernels.weights import SparseWeights, from_dense, initial_weights
-from pchmr_training.calibration_file import read_calibration
+from pchmr_training.calibration_file import STATE, TrainedCalibration, read_calibration
 from pchmr_training.networks.synthetic_body import regressor, synthetic_arrays
 
 from .calibration_weights import trained_calibration
@@ -31,12 +32,14 @@ SMPL_LICENCE = "licence of its authors; give body.licence in the recipe"
 
 @dataclass(frozen=True)
 class RecipeBody:
-    """arrays: of `body.npz`. weights: of the pair (body, skeleton of `calibration`)."""
+    """arrays: of `body.npz`. weights: of the pair (body, skeleton of `calibration`); perceptrons:
+    what was learnt beside them, by name."""
 
     body: Body
     arrays: Mapping[str, NDArray[Any]]
     provenance: Provenance
     weights: SparseWeights
+    perceptrons: Mapping[str, NDArray[Any]]
     calibration: Calibration
 
 
@@ -56,9 +59,11 @@ def make_body(recipe: Recipe) -> RecipeBody:
                 f"{', '.join(body.regressors)}: add body.regressors = "
                 f'{{ {skeleton} = "FILE.npy" }}'
             ) from None
-    weights, trained = _weights(recipe, body)
+    trained = _trained(recipe, body)
+    weights = trained.weights if trained else _initial(recipe, body)
+    perceptrons = trained.state if trained else {}
     settings = {
-        "trained": trained,
+        "trained": trained is not None,
         "conversions": list(approximate_conversions(recipe, recipe.name)),
     }
     prefix = f"calibration_{recipe.skeleton}_"
@@ -66,8 +71,9 @@ def make_body(recipe: Recipe) -> RecipeBody:
     arrays |= {
         f"{prefix}{part}": getattr(weights, part) for part in ("indices", "values", "offsets")
     }
+    arrays |= {f"{prefix}{STATE}{name}": value for name, value in perceptrons.items()}
     calibration = Calibration(recipe.skeleton, prefix, settings)
-    return RecipeBody(body, arrays, provenance, weights, calibration)
+    return RecipeBody(body, arrays, provenance, weights, perceptrons, calibration)
 
 
 def _load(recipe: Recipe) -> tuple[Body, Provenance]:
@@ -91,16 +97,11 @@ def _load(recipe: Recipe) -> tuple[Body, Provenance]:
     return body, Provenance(path.name, licence or SMPL_LICENCE, sha256_of(path))
 
 
-def _weights(recipe: Recipe, body: Body) -> tuple[SparseWeights, bool]:
-    """The recipe's weights, those that ship for the open body, or initial ones; whether trained."""
-    if recipe.calibration.weights is not None:
-        return _trained(recipe, body), True
-    shipped = trained_calibration(recipe.skeleton, body_arrays(body))
-    return (shipped.weights, True) if shipped else (_initial(recipe, body), False)
-
-
-def _trained(recipe: Recipe, body: Body) -> SparseWeights:
-    path = recipe.path(str(recipe.calibration.weights))
+def _trained(recipe: Recipe, body: Body) -> TrainedCalibration | None:
+    """The recipe's weights, or those that ship for the open body, if there are any."""
+    if recipe.calibration.weights is None:
+        return trained_calibration(recipe.skeleton, body_arrays(body))
+    path = recipe.path(recipe.calibration.weights)
     trained = read_calibration(path)
     vertices = len(body.v_template)
     if trained.skeleton != recipe.skeleton:
@@ -118,7 +119,20 @@ def _trained(recipe: Recipe, body: Body) -> SparseWeights:
             f"{path} was trained for another body than {recipe.body.file}, by its triangles and "
             "joints at rest: train it for this one with  pchmr train calibration"
         )
-    return trained.weights
+    _check_perceptrons(path, trained, body)
+    return trained
+
+
+def _check_perceptrons(path: Path, trained: TrainedCalibration, body: Body) -> None:
+    """Raises: InputError for perceptrons of another number of shape parameters."""
+    bones = len(get_skeleton(trained.skeleton).bones)
+    width = 6 * len(body.parents) + body.num_betas + 6 * bones  # as `PosePerceptron` has it
+    for name, value in trained.state.items():
+        if name.endswith("hidden.weight") and value.shape[1] != width:
+            raise InputError(
+                f"{path}: {name} takes {value.shape[1]} numbers; expected {width}, with "
+                f"{body.num_betas} shape parameters: train it for a body of as many"
+            )
 
 
 def _initial(recipe: Recipe, body: Body) -> SparseWeights:

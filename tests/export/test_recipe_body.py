@@ -6,15 +6,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from pchmr.bodies import body_from_arrays
+from pchmr.bodies import BodyModel, body_from_arrays
+from pchmr.camera import Camera
+from pchmr.perceptrons import Perceptrons
+from pchmr.stages.base import Board
+from pchmr.stages.calibrate import CalibrateStage
 from pchmr_engines.errors import InputError
+from pchmr_export.body_export import example_theta
+from pchmr_export.composition import calibration_of
 from pchmr_export.ready import ready_recipe
 from pchmr_export.recipe import BodyRecipe, CalibrationRecipe, Recipe
 from pchmr_export.recipe_body import make_body
+from pchmr_kernels.calibration import Calibrator
 from pchmr_kernels.weights import SparseWeights
+from pchmr_training.calibration import CalibrationModule, Options
 from pchmr_training.calibration_file import TrainedCalibration, digest_of, write_calibration
 from pchmr_training.networks.synthetic_body import regressor, synthetic_arrays
+from pchmr_training.smpl import SmplLayer
 
 
 @pytest.fixture
@@ -40,6 +50,18 @@ def write_weights(recipe: Recipe, **changes: Any) -> Recipe:
     return replace(recipe, calibration=CalibrationRecipe(weights="weights.npz"))
 
 
+def perceptrons(recipe: Recipe) -> dict[str, Any]:
+    """State of self-rotation and shape compensation, as training would leave it."""
+    layer = SmplLayer(make_body(recipe).body)
+    torch.manual_seed(0)
+    module = CalibrationModule.from_body(layer, recipe.skeleton, Options(self_rotation=True))
+    return {
+        name: (value + 0.02 * torch.randn_like(value)).detach().numpy()
+        for name, value in module.named_parameters()
+        if name not in ("logits", "W_support")
+    }
+
+
 def test_initial_weights_are_called_untrained(recipe: Recipe) -> None:
     made = make_body(recipe)
     assert made.calibration.settings == {"trained": False, "conversions": []}
@@ -57,6 +79,47 @@ def test_trained_weights_are_taken_as_they_are(recipe: Recipe) -> None:
     assert made.calibration.settings["trained"] is True
     np.testing.assert_array_equal(made.weights.indices[0], [2, 5])
     np.testing.assert_allclose(made.weights.values[0], [0.75, 0.25], atol=1e-3)
+
+
+@torch.no_grad()
+def test_trained_perceptrons_reach_the_bundle_and_the_composition(recipe: Recipe) -> None:
+    state = perceptrons(recipe)
+    made = make_body(write_weights(recipe, state=state))
+    prefix = made.calibration.prefix
+    stored = {key for key in made.arrays if key.startswith(f"{prefix}perceptron.")}
+    assert stored == {f"{prefix}perceptron.{name}" for name in state}
+
+    layer = SmplLayer(made.body, torch.float64)
+    module = calibration_of(made, layer)
+    rotmats, betas = (x.double() for x in example_theta(layer))
+    vertices = layer(rotmats, betas).vertices
+    source = layer.regress("semgcn16", vertices)
+    target = source + 0.1 * torch.randn(source.shape, generator=torch.Generator().manual_seed(0))
+    expected = module(vertices, source, target, rotmats=rotmats, betas=betas)
+
+    model = BodyModel(body_from_arrays(dict(made.arrays)))
+    learnt = Perceptrons.read(made.arrays, prefix, model, made.weights)
+    stage = CalibrateStage(Calibrator(module.skeleton, made.weights), learnt)
+    board = Board(np.zeros((2, 2, 3), np.uint8), Camera.from_size(2, 2), [], [])
+    board["confidence"] = np.ones(source.shape[:2], np.float32)
+    given = {"vertices": vertices, "source": source, "target": target}
+    for name, value in {**given, "rotmats": rotmats, "betas": betas}.items():
+        board[name] = value.float().numpy()
+    stage.prepare(board)
+    stage.enqueue()
+    stage.collect(board)
+    np.testing.assert_allclose(board["calibrated"], expected, atol=1e-4)
+    module.shape_compensation = None
+    plain = module(vertices, source, target, rotmats=rotmats, betas=betas)
+    assert (plain - expected).abs().max() > 1e-2
+
+
+def test_perceptrons_of_another_shape_space_are_refused_in_a_line(recipe: Recipe) -> None:
+    state = perceptrons(recipe)
+    key = "shape_compensation.perceptron.hidden.weight"
+    state[key] = state[key][:, :-4]
+    with pytest.raises(InputError, match=r"hidden.weight takes 240 numbers; expected 244, with 10"):
+        make_body(write_weights(recipe, state=state))
 
 
 @pytest.mark.parametrize(
