@@ -47,11 +47,35 @@ def depth(model: ir.Model) -> int:
 
 def _products_behind(model: ir.Model) -> dict[ir.Node, int]:
     """Product -> how many more are on the longest way from it to an output."""
+    made = layers(model)
     behind: dict[ir.Node, int] = {}
     for node in reversed(model.graph):
-        ways = (behind[s] + (s.op_type in PRODUCTS) for s in node.successors())
-        behind[node] = max(ways, default=0)
-    return {node: count for node, count in behind.items() if node.op_type in PRODUCTS}
+        behind[node] = max((behind[s] + (s in made) for s in node.successors()), default=0)
+    return {node: count for node, count in behind.items() if node in made}
+
+
+def layers(model: ir.Model) -> set[ir.Node]:
+    """The convolutions and matrix products that are layers of the network.
+
+    One that ends a soft-argmax, the mean of places by a softmax, is arithmetic.
+    """
+    found: set[ir.Node] = set()
+    leads: set[ir.Node] = set()  # to a layer
+    for node in reversed(model.graph):
+        before = any(after in leads for after in node.successors())
+        if node.op_type in PRODUCTS and (before or not _weighs_by_softmax(node)):
+            found.add(node)
+        if before or node in found:
+            leads.add(node)
+    return found
+
+
+def _weighs_by_softmax(node: ir.Node) -> bool:
+    makers = [maker for value in node.inputs if value is not None and (maker := value.producer())]
+    return any(
+        maker.op_type == "Softmax" or (maker.op_type in CARRIED and _weighs_by_softmax(maker))
+        for maker in makers
+    )
 
 
 def plain_weights(model: ir.Model) -> ir.Model:
@@ -82,7 +106,7 @@ def lowered(model: ir.Model, precision: str, keep: Collection[str] = ()) -> ir.M
     if precision not in DTYPES:
         raise InputError(f"precision {precision!r}: expected one of {', '.join(DTYPES)}")
     ShapeInferencePass(check_type=False, data_prop=False)(model)
-    _Lowering(model.graph, precision, keep).run()
+    _Lowering(model, precision, keep).run()
     model.graph.opset_imports[""] = max(model.graph.opset_imports[""], OPSETS[precision])
     return model
 
@@ -90,8 +114,10 @@ def lowered(model: ir.Model, precision: str, keep: Collection[str] = ()) -> ir.M
 class _Lowering:
     """Values of the graph are float32; `low` holds the twin of those that were lowered."""
 
-    def __init__(self, graph: ir.Graph, precision: str, keep: Collection[str]) -> None:
-        self.graph, self.dtype, self.keep = graph, DTYPES[precision], frozenset(keep)
+    def __init__(self, model: ir.Model, precision: str, keep: Collection[str]) -> None:
+        graph = model.graph
+        self.graph, self.dtype = graph, DTYPES[precision]
+        self.layers = {n for n in layers(model) if n.outputs[0].name not in keep}
         self.largest = LARGEST[precision]
         self.low: dict[ir.Value, ir.Value] = {}
         self.made: set[ir.Value] = set()  # outputs of lowered nodes
@@ -116,19 +142,16 @@ class _Lowering:
         """Nodes with a lowered product before and behind them, or which are one."""
         after: set[ir.Node] = set()
         for node in nodes:
-            if self._is_low_product(node) or any(p in after for p in node.predecessors()):
+            if node in self.layers or any(p in after for p in node.predecessors()):
                 after.add(node)
         before: set[ir.Node] = set()
         for node in reversed(nodes):
-            if self._is_low_product(node) or any(s in before for s in node.successors()):
+            if node in self.layers or any(s in before for s in node.successors()):
                 before.add(node)
         return after & before
 
-    def _is_low_product(self, node: ir.Node) -> bool:
-        return node.op_type in PRODUCTS and node.outputs[0].name not in self.keep
-
     def _goes_low(self, node: ir.Node) -> bool:
-        if node.op_type in PRODUCTS and not self._is_low_product(node):
+        if node.op_type in PRODUCTS and node not in self.layers:
             return False
         floats = self._floats(node)
         if node.op_type in CARRIED:

@@ -22,7 +22,7 @@ from onnx import numpy_helper
 
 from pchmr_engines.errors import MissingDependency
 
-from .half import PRODUCTS, plain_weights
+from .half import PRODUCTS, layers, plain_weights
 from .onnx_graph import save_graph
 
 Rows = Mapping[str, NDArray[Any]]
@@ -54,10 +54,10 @@ def write_int8(
 
 def kept_nodes(model: ir.Model, keep: Collection[str]) -> list[str]:
     """Names of the nodes that stay float32: those products, and all that leads to no other."""
+    lowered = {node for node in layers(model) if node.outputs[0].name not in keep}
     leads: set[ir.Node] = set()
     for node in reversed(model.graph):
-        product = node.op_type in PRODUCTS and node.outputs[0].name not in keep
-        if product or any(after in leads for after in node.successors()):
+        if node in lowered or any(after in leads for after in node.successors()):
             leads.add(node)
     return [node.name or "" for node in model.graph if node not in leads]
 
