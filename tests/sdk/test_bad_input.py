@@ -145,7 +145,7 @@ def test_a_bundle_that_lacks_a_stage(open_bundle: Bundle, load_open: Load, tmp_p
     manifest = replace(manifest, stages=stages)
     files = {ref.file: open_bundle.root / ref.file for ref in manifest.files()}
     bundle = write_bundle(tmp_path / "small", manifest, files)
-    with pytest.raises(BundleError, match="'open' has no stage 'lifter'; it has"):
+    with pytest.raises(BundleError, match="'open' has no lifter, which the topology needs; it has"):
         load_open("serial", bundle=bundle)
     load_open("mesh-only", bundle=bundle)
 
