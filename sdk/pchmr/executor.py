@@ -124,11 +124,11 @@ class Executor:
     @property
     def look_ahead(self) -> int:
         """Frames by which the last result is late: the longest way through the temporal stages."""
+        own = {stage.name: stage.look_ahead for stage in self._temporal}
         late: dict[str, int] = {}  # of a name on the board
-        for stage in (stage for level in self.levels for stage in level):
+        for stage in (stage for level in self.levels for stage in level if own):
             begin = max((late.get(name, 0) for name in stage.needs), default=0)
-            own = stage.look_ahead if isinstance(stage, TemporalStage) else 0
-            late.update(dict.fromkeys(stage.gives, begin + own))
+            late.update(dict.fromkeys(stage.gives, begin + own.get(stage.name, 0)))
         return max(late.values(), default=0)
 
     def run(self, board: Board) -> list[Board]:
