@@ -35,6 +35,15 @@ KERNELS = {
     "pchmr_blend_grad_vertices": "gradients.cu",
     "pchmr_blend_grad_bones": "gradients.cu",
     "pchmr_blend_grad_weights": "gradients.cu",
+    "pchmr_person_crops": "person.cu",
+    "pchmr_person_landmarks": "person.cu",
+    "pchmr_person_points": "person.cu",
+    "pchmr_person_projection": "person.cu",
+    "pchmr_person_pose": "person.cu",
+    "pchmr_person_shape": "person.cu",
+    "pchmr_person_place": "person.cu",
+    "pchmr_person_lifted": "person.cu",
+    "pchmr_person_target": "person.cu",
 }
 """Every kernel, and the file of native/ that has it."""
 

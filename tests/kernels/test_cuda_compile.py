@@ -19,8 +19,8 @@ MESH_KERNELS = ("pchmr_calibrate", "pchmr_skin_calibrate", "pchmr_blend")
 
 
 def most_registers(kernel: str) -> int:
-    """A thread: 128 leave four blocks to a processor, 64 eight."""
-    return 128 if kernel in MESH_KERNELS else 64
+    """A thread: 128 leave four blocks to a processor, 64 eight. A block a person needs no more."""
+    return 128 if kernel in MESH_KERNELS or kernel.startswith("pchmr_person") else 64
 
 
 def check_resources(log: str, architectures, files=FILES) -> None:

@@ -23,6 +23,10 @@ BARRIERS = {
     "pchmr_pose_joints": 1,  # the other one is for skin_calibrate, which has that code too
     "pchmr_blend_grad_vertices": 1,
     "pchmr_blend_grad_bones": 4 + 1,
+    "pchmr_person_landmarks": 1,
+    "pchmr_person_pose": 1 + 3,  # three joints in a row
+    "pchmr_person_place": 1,
+    "pchmr_person_target": 1,
 }
 
 pytestmark = [

@@ -8,6 +8,7 @@
 #include "calibrate.cu"
 #include "crop.cu"
 #include "gradients.cu"
+#include "person.cu"
 
 template <class Job>
 static int run(void (*kernel)(Job), Dim3 grid, unsigned threads, size_t shared_bytes,
@@ -47,9 +48,19 @@ extern "C" int shim_launch(const char *name, unsigned grid_x, unsigned grid_y, u
     RUN(pchmr_blend_grad_vertices);
     RUN(pchmr_blend_grad_bones);
     RUN(pchmr_blend_grad_weights);
+    RUN(pchmr_person_crops);
+    RUN(pchmr_person_landmarks);
+    RUN(pchmr_person_points);
+    RUN(pchmr_person_projection);
+    RUN(pchmr_person_pose);
+    RUN(pchmr_person_shape);
+    RUN(pchmr_person_place);
+    RUN(pchmr_person_lifted);
+    RUN(pchmr_person_target);
     return 1;
 }
 
 extern "C" size_t shim_job_bytes() { return sizeof(pchmr_cuda_job); }
 extern "C" size_t shim_crops_bytes() { return sizeof(pchmr_cuda_crops); }
+extern "C" size_t shim_person_bytes() { return sizeof(pchmr_cuda_person); }
 extern "C" size_t shim_gradients_bytes() { return sizeof(pchmr_cuda_gradients); }

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 from cuda_shim.shim_runtime import FakeCuda, ShimRuntime
 from kernel_cases import case, sparse
+from person_cases import person_calls
 
 from pchmr_kernels import cuda, cuda_crops, cuda_gradients, cuda_runtime
 from pchmr_kernels.joint_tables import joint_tables
@@ -60,6 +61,7 @@ def kernels(rng):
         "pchmr_blend_grad_vertices": lambda: gradients("vertices"),
         "pchmr_blend_grad_bones": lambda: gradients("transforms", "delta"),
         "pchmr_blend_grad_weights": lambda: gradients("values", "offsets"),
+        **person_calls(rng),
     }
 
 
