@@ -165,6 +165,17 @@ def test_neither_the_grid_nor_the_block_nor_the_place_in_the_batch_shows(rng, sh
     np.testing.assert_array_equal(alone.array[0], whole[2])
 
 
+def test_a_batch_of_thousands(rng, shim):
+    c = case(rng, batch=4095, vertices=7)
+    moved = calibrate(c)
+    assert shim.launches == [("pchmr_calibrate", (1, 1024))]
+    some = slice(None, None, 273)  # the reference is slow
+    few = type(c)(c.vertices[some], c.source[some], c.target[some], c.weights, c.A, c.W)
+    np.testing.assert_allclose(moved[some], judged(few), atol=TOLERANCE["float32"])
+    last = type(c)(c.vertices[-2:], c.source[-2:], c.target[-2:], c.weights, c.A, c.W)
+    np.testing.assert_allclose(moved[-2:], judged(last), atol=TOLERANCE["float32"])
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize(("start", "out_start"), [(0, 3), (1, 1), (5, 2)])
 def test_meshes_may_start_anywhere_and_nothing_beside_them_is_written(
