@@ -88,11 +88,22 @@ def test_every_face_has_one_shade() -> None:
 
 def test_shading_does_not_depend_on_the_patch(tmp_path: Path) -> None:
     """A patch of skin has no volume that told its outside: its light would turn inside out."""
-    vertices = np.vstack([np.eye(3), -np.eye(3)]).astype(np.float32)  # an octahedron
-    right = np.array([[0, 1, 2], [1, 3, 2], [3, 4, 2], [4, 0, 2]])
-    faces = np.vstack([right, np.where(right == 2, 5, right)[:, ::-1]]).astype(np.int32)
+    count = 24  # a ring before the camera, its inner side hollow
+    around, along = np.meshgrid(*[np.arange(count) * 2 * np.pi / count] * 2, indexing="ij")
+    radius = 0.6 + 0.3 * np.cos(along)
+    ring = np.stack(
+        [radius * np.cos(around), radius * np.sin(around), 0.3 * np.sin(along)], -1
+    ).reshape(-1, 3)
+    vertices = ring.astype(np.float32)
+    grid = np.arange(count**2).reshape(count, count)
+    corners = [
+        np.roll(grid, shift, (0, 1)).ravel() for shift in ((0, 0), (-1, 0), (-1, -1), (0, -1))
+    ]
+    one, two, three, four = corners
+    faces = np.vstack([np.c_[one, two, three], np.c_[one, three, four]]).astype(np.int32)
+    inner = np.cos(along).ravel() < 0
     pictures = []
-    for values in (np.array([1, 1, 1, 1, 1, 0.98]), np.array([1, 0.9, 1, 1, 0.9, 1])):
+    for values in (np.ones(count**2), np.where(inner, 0.95, 1.0)):
         figure = summed_up("composition: x", "mesh", "x", "int8", "mm", values)
         plot_mesh(tmp_path / "mesh.png", faces, Composed(figure, vertices, values))
         pictures.append(cv2.imread(str(tmp_path / "mesh.png")).astype(int)[40:])
