@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pchmr_engines.bundle import Bundle, write_bundle
 from pchmr_engines.errors import InputError
@@ -17,12 +18,14 @@ from pchmr_engines.manifest import BodyFile, Manifest
 from pchmr_engines.store import folder_beside, npz_bytes, sha256_of
 from pchmr_engines.verify import Gate
 
-from .custom_stage import check_trust, check_vertices, is_file
+from .custom_stage import check_trust, check_vertices, is_file, load_custom
 from .gates import check, installed_backends
+from .lowering import LoweredBundle, add_graphs, lower_bundle
 from .people_stages import PEOPLE, build_people_stage
 from .recipe import Recipe
 from .recipe_body import RecipeBody, make_body
 from .stage_build import BuiltStage, build_stage, load_network
+from .stage_forms import LoadedNetwork
 from .work_folder import WorkFolder, locked
 
 Progress = Callable[[str], None]
@@ -31,10 +34,12 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Exported:
-    """bundle: as written. gates: all that were met, of stages and of the composition."""
+    """bundle: as written. gates: all that were met, of stages and of the composition. lowered:
+    what became of other precisions than fp32, where the recipe wants some."""
 
     bundle: Bundle
     gates: tuple[Gate, ...]
+    lowered: LoweredBundle | None = None
 
 
 def export_recipe(
@@ -58,21 +63,44 @@ def export_recipe(
         _check_space(recipe, target, work)
         progress("body and calibration weights")
         body = make_body(recipe)
+        # Once: a factory that draws weights gives others the next time.
+        custom = {
+            name: load_custom(recipe, name, trust)
+            for name, stage in recipe.stages.items()
+            if stage.kind == "custom"
+        }
         built = []
         for name in PEOPLE:
             progress(f"stage {name}")
             built.append(build_people_stage(name, work))
         for name in recipe.stages:
             progress(f"stage {name}")
-            built.append(build_stage(recipe, name, work, trust))
+            built.append(build_stage(recipe, name, work, custom.get(name)))
             check_vertices(recipe.name, built[-1].stage.outputs, len(body.body.v_template))
         manifest, files = _bundle_parts(recipe, body, built)
         progress("composition")
-        composed = _composition(recipe, body, manifest, files, work, trust)
+        composed = _composition(recipe, body, manifest, files, work, custom)
         progress("bundle")
         bundle = write_bundle(target, _with_composition(manifest, composed), files)
+        bundle, lowered = _lowered(recipe, bundle, work, progress)
     gates = tuple(gate for stage in built for gate in stage.gates)
-    return Exported(bundle, (*gates, *composed))
+    return Exported(bundle, (*gates, *composed), lowered)
+
+
+def _lowered(
+    recipe: Recipe, bundle: Bundle, work: WorkFolder, progress: Progress
+) -> tuple[Bundle, LoweredBundle | None]:
+    """The bundle with the graphs of the recipe's other precisions, those that held."""
+    wanted: dict[str, tuple[Any, ...]] = {
+        name: stage.precisions
+        for name, stage in recipe.stages.items()
+        if stage.precisions != ("fp32",)
+    }
+    if not wanted:
+        return bundle, None
+    with folder_beside(work.root / "lower") as folder:
+        lowered = lower_bundle(bundle, wanted, folder, progress=progress)
+        return add_graphs(bundle, lowered), lowered
 
 
 def _composition(
@@ -81,7 +109,7 @@ def _composition(
     manifest: Manifest,
     files: Mapping[str, bytes | Path],
     work: WorkFolder,
-    trust: bool,
+    custom: Mapping[str, LoadedNetwork],
 ) -> tuple[Gate, ...]:
     """The gates of the whole, from the work folder where the very same parts were tried before.
 
@@ -92,8 +120,8 @@ def _composition(
     def make(folder: Path) -> None:
         with folder_beside(folder / "bundle") as scratch:
             bundle = write_bundle(scratch / "bundle", manifest, files)
-            networks = {name: load_network(recipe, name, trust) for name in recipe.stages}
-            gates = composition_gates(recipe, body, networks, bundle, installed_backends())
+            own = {name: load_network(recipe, name) for name in recipe.stages if name not in custom}
+            gates = composition_gates(recipe, body, {**own, **custom}, bundle, installed_backends())
         text = json.dumps([asdict(gate) for gate in check(gates)])
         (folder / "gates.json").write_text(text, encoding="utf-8")
 

@@ -46,6 +46,19 @@ def export(
     trust: Annotated[
         bool, typer.Option(help="Run the code of the recipe's custom stages.")
     ] = False,
+    single_file: Annotated[
+        Path | None,
+        typer.Option(help="Write no bundle, but one ONNX of the whole, for other runtimes."),
+    ] = None,
+    topology: Annotated[
+        str, typer.Option(help="Of the single file: serial or parallel.")
+    ] = "serial",
+    frame: Annotated[
+        str, typer.Option(help="WIDTHxHEIGHT of the single file's full frames.")
+    ] = "1920x1080",
+    report: Annotated[
+        bool, typer.Option(help="Write report/ into the bundle: tables, plots, times measured.")
+    ] = True,
 ) -> None:
     """From PyTorch checkpoints to a verified bundle: ONNX stages, body, and gates on every backend.
 
@@ -73,6 +86,13 @@ def export(
     if show:
         typer.echo(recipe_text(chosen), nl=False)
         return
+    if single_file is not None:
+        from .single_file import export_single_file
+
+        file, gates = export_single_file(chosen, topology, single_file, _frame_size(frame))
+        _print_gates(gates)
+        typer.echo(f"{file.path}: {'; '.join(map(str, (*file.inputs, *file.outputs)))}")
+        return
     from .assemble import export_recipe
     from .work_folder import WorkFolder
 
@@ -80,7 +100,16 @@ def export(
     with _progress(len(chosen.stages)) as progress:
         exported = export_recipe(chosen, out, folder, trust, progress)
     _print_gates(exported.gates)
+    refused = exported.lowered.refused if exported.lowered else ()
+    for line in refused:
+        typer.echo(f"refused: {line}", err=True)
+    if report:
+        from .report import write_report
+
+        typer.echo(str(write_report(exported.bundle, exported.gates, exported.lowered)))
     typer.echo(f"{exported.bundle.root}: {', '.join(chosen.topologies)}")
+    if refused:
+        raise typer.Exit(1)
 
 
 def _find(text: str) -> "Recipe":
@@ -125,6 +154,15 @@ def _pair(option: str, text: str) -> tuple[str, str]:
     if not file:
         raise InputError(f"{option} {text}: expected NAME=FILE")
     return name, file
+
+
+def _frame_size(text: str) -> tuple[int, int]:
+    from pchmr_engines.errors import InputError
+
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise InputError(f"--frame {text}: expected WIDTHxHEIGHT, as 1920x1080")
+    return int(width), int(height)
 
 
 def _absolute(file: str) -> str:

@@ -73,17 +73,30 @@ def ready_recipe(name: str) -> Recipe:
 
 
 def recipe_text(recipe: Recipe) -> str:
-    """The TOML of a recipe of registered networks."""
+    """The TOML of a recipe of registered networks, with what a holder of the files changes.
+
+    Raises: InputError for what no ready recipe has: custom stages, settings.
+    """
+    if any(stage.kind == "custom" or stage.settings for stage in recipe.stages.values()):
+        raise InputError(f"{recipe.name} has stages of its own: change the recipe's own file")
+    body, calibration = recipe.body, recipe.calibration
     lines = [f"name = {json.dumps(recipe.name)}", f"topologies = {json.dumps(recipe.topologies)}"]
-    lines += ["", "[body]", f"file = {json.dumps(recipe.body.file)}"]
-    lines += [
-        '# file = "SMPL_NEUTRAL.pkl"',
-        f'# regressors = {{ {recipe.skeleton} = "FILE.npy" }}',
-    ]
-    lines += ["", "[calibration]"]
-    lines += ['# weights = "calibration.npz"     # of pchmr train calibration']
-    lines += [f"conversions = {json.dumps(recipe.calibration.conversions)}"]
+    lines += ["", "[body]", f"file = {json.dumps(body.file)}      # or SMPL_NEUTRAL.pkl"]
+    if body.regressors:
+        pairs = ", ".join(f"{name} = {json.dumps(file)}" for name, file in body.regressors.items())
+        lines.append(f"regressors = {{ {pairs} }}")
+    else:
+        lines.append(f'# regressors = {{ {recipe.skeleton} = "FILE.npy" }}')
+    if body.licence:
+        lines.append(f"licence = {json.dumps(body.licence)}")
+    lines += ["", "[calibration]", f"conversions = {json.dumps(calibration.conversions)}"]
+    if calibration.weights:
+        lines.append(f"weights = {json.dumps(calibration.weights)}")
+    else:
+        lines.append('# weights = "calibration.npz"      # of pchmr train calibration')
     for name, stage in recipe.stages.items():
         lines += ["", f"[stages.{name}]", f"network = {json.dumps(stage.network)}"]
-        lines += [f"checkpoint = {json.dumps(stage.checkpoint)}      # or a file"]
+        lines.append(f"checkpoint = {json.dumps(stage.checkpoint)}")
+        if stage.precisions != ("fp32",):
+            lines.append(f"precisions = {json.dumps(stage.precisions)}")
     return "\n".join(lines) + "\n"

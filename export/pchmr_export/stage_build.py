@@ -104,14 +104,17 @@ def checkpoint_sha256(path: Path) -> str:
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
-def build_stage(recipe: Recipe, name: str, work: WorkFolder, trust: bool = False) -> BuiltStage:
-    """A stage, from the work folder where it was made before. trust: run a custom one's code.
+def build_stage(
+    recipe: Recipe, name: str, work: WorkFolder, custom: LoadedNetwork | None = None
+) -> BuiltStage:
+    """A stage, from the work folder where it was made before. custom: the network of a custom one.
 
     Raises: InputError for its checkpoint, GateFailed where a backend gives something else.
     """
     stage, spec = recipe.stages[name], recipe.stages[name].spec
-    if spec is None:
-        return _build_custom(recipe, name, work, trust)
+    if custom is not None:
+        return _build_custom(recipe, name, work, custom)
+    assert spec is not None
     assert stage.checkpoint is not None
     sha256 = None if stage.is_seeded else checkpoint_sha256(recipe.path(stage.checkpoint))
     crop = recipe.crop_rule(name)
@@ -133,9 +136,8 @@ def build_stage(recipe: Recipe, name: str, work: WorkFolder, trust: bool = False
     return read_stage(work.step({**facts, "checkpoint": sha256}, make))
 
 
-def _build_custom(recipe: Recipe, name: str, work: WorkFolder, trust: bool) -> BuiltStage:
+def _build_custom(recipe: Recipe, name: str, work: WorkFolder, loaded: LoadedNetwork) -> BuiltStage:
     """A custom stage: what its source is made of is known by the graph it gives alone."""
-    loaded = load_custom(recipe, name, trust)
     stage, form = recipe.stages[name], loaded.form
     assert form is not None
     with tempfile.TemporaryDirectory() as folder:

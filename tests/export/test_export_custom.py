@@ -16,7 +16,7 @@ from pchmr_engines.engine import TensorSpec
 from pchmr_engines.errors import InputError
 from pchmr_engines.store import read_npz
 from pchmr_export.assemble import export_recipe
-from pchmr_export.custom_stage import check_outputs, check_vertices
+from pchmr_export.custom_stage import check_outputs, check_vertices, load_custom
 from pchmr_export.onnx_graph import export_graph
 from pchmr_export.stage_build import BuiltStage, build_stage
 from pchmr_export.work_folder import WorkFolder
@@ -30,7 +30,8 @@ def _one_thread() -> None:
 
 def build(folder: Path, **changes: Any) -> BuiltStage:
     recipe = small_recipe(folder, **changes)
-    return build_stage(recipe, "generator", WorkFolder(folder / "work"), trust=True)
+    network = load_custom(recipe, "generator", trust=True)
+    return build_stage(recipe, "generator", WorkFolder(folder / "work"), network)
 
 
 def write_onnx(path: Path, fixed: bool = False) -> None:

@@ -1,0 +1,151 @@
+"""`pchmr export` on the command line."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from export_cases import seeded, small_recipe
+
+from pchmr.cli.main import main
+from pchmr_engines.bundle import Bundle
+from pchmr_engines.errors import InputError
+from pchmr_export.ready import recipe_text
+from pchmr_export.strict_toml import read_toml
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """`run("export", ...)`: exit code, stdout, stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["pchmr", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run
+
+
+def test_a_recipe_becomes_a_bundle_with_a_parity_table_and_a_report(
+    run: Run, tmp_path: Path
+) -> None:
+    torch.set_num_threads(1)
+    small_recipe(tmp_path)  # writes its module
+    (tmp_path / "r.toml").write_text(
+        """
+        name = "small"
+        topologies = ["serial"]
+        body.file = "synthetic"
+        [stages.generator]
+        kind = "custom"
+        source = "my_networks:small"
+        outputs = ["vertices", "cam"]
+        takes.image = { size = [224, 224], crop = "spin" }
+        settings = { camera = "weak" }
+        [stages.lifter]
+        network = "semgcn_plain"
+        checkpoint = "seeded"
+        """
+    )
+    target, work = tmp_path / "bundle", tmp_path / "work"
+    arguments = ("export", tmp_path / "r.toml", "-o", target, "--work", work)
+    code, _, err = run(*arguments)
+    assert (code, err.splitlines()[-1].split(": add")[0]) == (
+        1,
+        "pchmr: small: stage generator would run the code of my_networks:small",
+    )
+    code, out, _ = run(*arguments, "--trust")
+    assert code == 0
+    lines = [line.split() for line in out.splitlines()]
+    assert ["stage", "output", "precision", "onnxruntime", "openvino", "allowed"] in lines
+    assert {"detector", "landmarks", "generator", "lifter", "composition"} <= {
+        line[0] for line in lines if line
+    }
+    assert (target / "report" / "report.md").is_file()
+    assert Bundle.load(target).manifest.topologies == ("serial",)
+
+
+def test_ready_recipes_are_listed_and_shown_as_toml(run: Run, tmp_path: Path) -> None:
+    code, out, _ = run("export", "--list")
+    assert code == 0
+    assert "vibe+cpn50_384x288+videopose3d_coco_243  serial, parallel" in out
+    code, out, _ = run(
+        *("export", "spin_hmr+videopose3d_h36m_9", "--show", "--checkpoint", "lifter=a.bin"),
+        *("--body", "SMPL.pkl", "--regressor", "h36m17=J.npy", "--calibration", "w.npz"),
+    )
+    (tmp_path / "r.toml").write_text(out)
+    tables = read_toml(tmp_path / "r.toml")
+    assert code == 0
+    assert Path(tables["stages"]["lifter"]["checkpoint"]) == Path("a.bin").absolute()
+    assert tables["stages"]["generator"] == seeded("spin_hmr")
+    assert Path(tables["body"]["file"]) == Path("SMPL.pkl").absolute()
+    assert Path(tables["body"]["regressors"]["h36m17"]) == Path("J.npy").absolute()
+    assert Path(tables["calibration"]["weights"]) == Path("w.npz").absolute()
+
+
+@pytest.mark.parametrize(
+    ("name", "topology", "inputs"),
+    [
+        ("spin_hmr+semgcn_plain", "serial", ["image", "affine"]),
+        pytest.param(
+            *("spin_hmr+posenet_r50_18j", "parallel"),
+            ["image", "affine", "pose_image", "pose_affine"],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            *("spin_hmr+cpn50_256x192+semgcn_plain", "parallel"),
+            ["image", "affine", "pose_image", "pose_affine"],
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_the_whole_is_one_file_for_other_runtimes(
+    name: str, topology: str, inputs: list[str], run: Run, tmp_path: Path
+) -> None:
+    torch.set_num_threads(1)
+    path = tmp_path / "whole.onnx"
+    code, out, _ = run("export", name, "--single-file", path, "--topology", topology)
+    assert code == 0
+    graph = onnx.load(path).graph
+    assert [value.name for value in graph.input] == inputs
+    assert [value.name for value in graph.output] == ["vertices", "calibrated", "translation"]
+    assert len([line for line in out.splitlines() if line.startswith(topology)]) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "which recipe? give a .toml or a name that"),
+        (("opne",), "opne is no recipe"),
+        (("none.toml",), "none.toml: No such file"),
+        (("spin_hmr+semgcn_plain", "--checkpoint", "lifter"), "--checkpoint lifter: expected NAME"),
+        (("spin_hmr+semgcn_plain", "--checkpoint", "pose2d=x.pt"), "has no such stage"),
+        (("spin_hmr+semgcn_plain", "--body", "none.pkl"), "there is no file"),
+        (("spin_hmr+semgcn_plain", "--single-file", "x.onnx", "--frame", "9"), "--frame 9: expe"),
+        (("spin_hmr+videopose3d_h36m_9", "--single-file", "x.onnx"), "stage lifter is temporal"),
+        (
+            ("spin_hmr+semgcn_plain", "--single-file", "x.onnx", "--topology", "parallel"),
+            "no single file of 'parallel'; its stages allow serial",
+        ),
+    ],
+)
+def test_an_error_is_one_line(
+    arguments: tuple[str, ...], message: str, run: Run, tmp_path: Path
+) -> None:
+    code, out, err = run("export", *arguments, "-o", tmp_path / "bundle")
+    lines = [line for line in err.splitlines() if line.startswith("pchmr: ")]
+    assert (code, len(lines)) == (1, 1)
+    assert message in lines[0]
+    assert not (tmp_path / "bundle").exists()
+    assert out == ""
+
+
+def test_a_recipe_of_ones_own_stays_as_it_is(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path)
+    with pytest.raises(InputError, match="small has stages of its own: change the recipe's"):
+        recipe_text(recipe)

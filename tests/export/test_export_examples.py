@@ -1,0 +1,54 @@
+"""The programs of examples/ that export run, and give what they say."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+
+from pchmr_engines.bundle import Bundle
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stages of made-up weights stay out of the user's cache; fetched files are still found."""
+    import pchmr_export.work_folder as work_folder
+
+    torch.set_num_threads(1)
+    monkeypatch.setattr(work_folder, "cache_folder", lambda *parts: _made(tmp_path, *parts))
+
+
+def _made(root: Path, *parts: str) -> Path:
+    folder = root.joinpath("cache", *parts)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def run_example(name: str, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    path = EXAMPLES / name
+    assert len(path.read_text("utf-8").splitlines()) < 50
+    monkeypatch.setattr("sys.argv", [str(path), *map(str, arguments)])
+    runpy.run_path(str(path), run_name="__main__")
+
+
+def test_bring_your_own_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_example(
+        "bring_your_own_checkpoint.py", monkeypatch, "spin_hmr+semgcn_plain", tmp_path / "bundle"
+    )
+    printed = capsys.readouterr().out
+    assert "composition serial vertices onnxruntime: " in printed
+    assert printed.endswith("39 (6890, 3) True\n")
+
+
+def test_custom_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_example("custom_stage.py", monkeypatch, tmp_path / "bundle")
+    assert capsys.readouterr().out.endswith("detector landmarks generator lifter\n")
+    stage = Bundle.load(tmp_path / "bundle").stage("generator")
+    assert stage.provenance.source == "custom_stage:Generator"
+    assert [spec.name for spec in stage.outputs] == ["vertices", "cam"]
