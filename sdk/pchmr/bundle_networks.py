@@ -143,10 +143,11 @@ def crop_camera(generator: manifest.Stage) -> CropCamera:
 
 
 def check_shapes(stage: manifest.Stage, **expected: tuple[int, ...]) -> None:
-    """Raises: BundleError for outputs of other shapes (without the batch) than the body's."""
+    """Raises: BundleError for outputs of other shapes (of a row and frame) than the body's."""
+    dims = 2 if "window" in stage.settings else 1  # before them: B, and the frames of a window
     for spec in stage.outputs:
-        shape = expected.get(spec.name, spec.shape[1:])
-        if spec.shape[1:] != shape:
+        shape = expected.get(spec.name, spec.shape[dims:])
+        if spec.shape[dims:] != shape:
             raise BundleError(
                 f"stage {stage.name!r} gives {spec}, but the bundle's body has "
                 f"({', '.join(map(str, shape))}): export it with the body the network was made for"

@@ -27,13 +27,15 @@ from crop_stages import (
 
 from pchmr.assembly import GIVEN, Assembly
 from pchmr.bodies import BodyModel, body_from_arrays
-from pchmr.bundle_networks import BundleNetworks
+from pchmr.bundle_networks import BundleNetworks, check_shapes
 from pchmr.camera import Camera
 from pchmr.detections import DetectedKeypoints
 from pchmr.executor import Executor
 from pchmr.stages.base import Board, Row
 from pchmr_engines.bundle import Bundle
+from pchmr_engines.engine import TensorSpec
 from pchmr_engines.errors import BundleError, InputError
+from pchmr_engines.manifest import Provenance, Stage
 from pchmr_kernels.conversions import ApproximateConversion
 from pchmr_kernels.skeletons import get_skeleton
 
@@ -299,6 +301,17 @@ def test_lens_distortion_is_undone(tmp_path: Path) -> None:
 
 
 # What is said of bundles that cannot run
+
+
+def test_the_frames_of_a_window_have_the_body_s_shapes() -> None:
+    def windows(betas: int) -> Stage:
+        outputs = (TensorSpec("betas", ("B", 8, betas), "float32"),)
+        made = Provenance("made up", "none")
+        return Stage("generator", "mesh-generator", (), (), outputs, made, settings={"window": 20})
+
+    check_shapes(windows(10), betas=(10,))
+    with pytest.raises(BundleError, match=r"gives betas \(B, 8, 16\) float32, but the bundle's"):
+        check_shapes(windows(16), betas=(10,))
 
 
 def without(stage: MadeUp, *settings: str) -> MadeUp:
