@@ -203,13 +203,16 @@ def _script(path: Path, spec: NetworkSpec) -> nn.Module:
 
         script = torch.jit.load(str(path), map_location="cpu").eval()
         example = torch.zeros(2, *spec.input.shape[1:])
-        return TS2EPConverter(script, (example,)).convert().module()
+        module = TS2EPConverter(script, (example,)).convert().module()
     except Exception as error:  # torch raises whatever its converter meets in the file
         reason = next((line for line in str(error).splitlines() if line.strip()), "")
         raise InputError(
             f"{path} cannot be converted from TorchScript ({reason.strip()[:160]}): give an ONNX "
             "file, or the module itself"
         ) from error
+    for name in ("train", "eval"):  # which torch has raise, though this one is in eval for good
+        vars(module).pop(name, None)
+    return module
 
 
 class OnnxModule(nn.Module):
@@ -263,8 +266,8 @@ def _behind_normalisation(model: onnx.ModelProto, form: StageForm) -> onnx.Model
         before = onnx.load(front)
     before.ir_version = model.ir_version
     joined = [("values", NORMALISED)]
-    model = onnx.compose.merge_models(before, model, joined, prefix1="front.")
-    _rename(model.graph, "front.image", "image")
+    model = onnx.compose.merge_models(before, model, joined, prefix1="image.")
+    _rename(model.graph, "image.image", "image")
     return model
 
 
