@@ -28,9 +28,13 @@ def rot6d_to_rotmat(rot6d: Array, layout: Rot6dLayout = "interleaved") -> Array:
         a1, a2 = rot6d[..., :3], rot6d[..., 3:]
     else:
         raise ValueError(f"layout is {layout!r}; expected 'interleaved' or 'columns'")
-    b1 = _normalised(a1)
-    b2 = _normalised(a2 - (b1 * a2).sum(-1, keepdims=True) * b1)
-    return np.stack([b1, b2, np.cross(b1, b2)], axis=-1)
+    rotmat = np.empty((*rot6d.shape[:-1], 3, 3), rot6d.dtype)
+    b1, b2, b3 = (rotmat[..., i] for i in range(3))
+    b1[...] = _normalised(a1)
+    b2[...] = _normalised(a2 - (b1 * a2).sum(-1, keepdims=True) * b1)
+    # np.cross, at a third of its time for few rotations
+    b3[...] = b1[..., [1, 2, 0]] * b2[..., [2, 0, 1]] - b1[..., [2, 0, 1]] * b2[..., [1, 2, 0]]
+    return rotmat
 
 
 def rotmat_to_rot6d(rotmat: Array, layout: Rot6dLayout = "interleaved") -> Array:
@@ -87,7 +91,8 @@ def rotmat_to_rotvec(rotmat: Array) -> Array:
 
 
 def _normalised(vectors: Array) -> Array:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), _TINY)
+    norm = np.sqrt((vectors * vectors).sum(-1, keepdims=True))
+    return vectors / np.maximum(norm, _TINY)
 
 
 def _skew(v: Array) -> Array:

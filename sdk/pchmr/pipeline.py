@@ -21,6 +21,7 @@ import numpy as np
 from pchmr_engines.bundle import Bundle
 from pchmr_engines.errors import InputError
 from pchmr_engines.host import usable_cpus
+from pchmr_kernels.geometry import translate
 
 from .assembly import GIVEN, Assembly
 from .bodies import BodyModel, body_from_arrays
@@ -246,14 +247,14 @@ class Pipeline(Closing):
         ]
 
     def _people(self, board: Board, begin_ns: int, spent_ms: Mapping[str, float]) -> list[Person]:
-        """The public result, each array its own copy; the translation is added last."""
+        """The public result, in arrays of its own; the translation is added last."""
         if not board.rows:
             return []
         latency_ms = {**spent_ms, **self._executor.latency_ms}
-        shift = board["translation"][:, None].astype(np.float32)
-        generated = board["vertices"] + shift
+        shift = board["translation"].astype(np.float32)
+        generated = translate(board["vertices"], shift)
         calibrates = self.topology != "mesh-only"
-        vertices = board["calibrated"] + shift if calibrates else generated
+        vertices = translate(board["calibrated"], shift) if calibrates else generated.copy()
         joints = self._model.regress(self.skeleton.name, vertices)
         people = []
         for i, (row, found) in enumerate(zip(board.rows, board.found, strict=True)):
@@ -269,9 +270,9 @@ class Pipeline(Closing):
                     track_id=row.track,
                     frame=row.frame,
                     t_ns=row.t_ns,
-                    vertices=vertices[i].copy(),
-                    generator_vertices=generated[i].copy(),
-                    joints=joints[i].copy(),
+                    vertices=vertices[i],
+                    generator_vertices=generated[i],
+                    joints=joints[i],
                     target_joints=target,
                     joint_confidence=confidence,
                     skeleton=self.skeleton.name,
@@ -279,7 +280,7 @@ class Pipeline(Closing):
                     rotmats=board["rotmats"][i].astype(np.float32),
                     betas=board["betas"][i].copy(),
                     camera=board.camera,
-                    bbox=_tight_box(keypoints, *board.size),
+                    bbox=tuple(board["box"][i].tolist()),
                     score=found.score,
                     valid=bool(board["placed"][i] and (keypoints[:, 2] > SEEN).sum() >= 6),
                     latency_ms=latency_ms,

@@ -21,22 +21,20 @@ def ray_rotation(centre_px: np.ndarray, roll_rad: np.ndarray, camera: Camera) ->
     centre_px: (B, 2) pixels, full frame. roll_rad: (B,), clockwise as seen in the image.
     Returns (B, 3, 3) float64.
     """
-    ray = np.empty((len(centre_px), 3))
-    ray[:, 0] = (centre_px[:, 0] - camera.cx) / camera.fx
-    ray[:, 1] = (centre_px[:, 1] - camera.cy) / camera.fy
-    ray[:, 2] = 1.0
-    ray /= np.linalg.norm(ray, axis=1, keepdims=True)
-    x, y, z = ray.T
+    x = (centre_px[:, 0] - camera.cx) / camera.fx
+    y = (centre_px[:, 1] - camera.cy) / camera.fy
+    z = 1.0 / np.sqrt(x * x + y * y + 1.0)
+    x, y = x * z, y * z
     # The shortest turn of (0, 0, 1) onto the ray: I + [c] + [c]^2 / (1 + z), c = (-y, x, 0).
     f = 1.0 / (1.0 + z)
-    turn = np.empty((len(ray), 3, 3))
-    turn[:, 0] = np.stack([1 - f * x * x, -f * x * y, x], 1)
-    turn[:, 1] = np.stack([-f * x * y, 1 - f * y * y, y], 1)
-    turn[:, 2] = np.stack([-x, -y, z], 1)
-    cos, sin = np.cos(roll_rad), np.sin(roll_rad)
-    roll = np.zeros((len(ray), 3, 3))
-    roll[:, 0, 0] = roll[:, 1, 1] = cos
-    roll[:, 0, 1], roll[:, 1, 0] = -sin, sin
+    turn = np.empty((len(centre_px), 3, 3))
+    turn[:, 0, 0], turn[:, 1, 1], turn[:, 2, 2] = 1 - f * x * x, 1 - f * y * y, z
+    turn[:, 0, 1] = turn[:, 1, 0] = -f * x * y
+    turn[:, 0, 2], turn[:, 1, 2], turn[:, 2, 0], turn[:, 2, 1] = x, y, -x, -y
+    roll = np.zeros((len(centre_px), 3, 3))
+    roll[:, 0, 0] = roll[:, 1, 1] = np.cos(roll_rad)
+    roll[:, 1, 0] = np.sin(roll_rad)
+    roll[:, 0, 1] = -roll[:, 1, 0]
     roll[:, 2, 2] = 1.0
     return turn @ roll
 

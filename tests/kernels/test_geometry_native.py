@@ -10,6 +10,7 @@ from pchmr_kernels.geometry import (
     forward_kinematics,
     points_to_crop,
     solve_translation,
+    translate,
 )
 
 PARENTS = np.array([-1, 0, 1, 0, 3, 3])
@@ -90,3 +91,11 @@ def test_points_to_crop_projects_into_the_crops_camera(rng: np.random.Generator)
     rays = np.concatenate([(points - LENS[2:]) / LENS[:2], np.ones((3, 7, 1))], -1) @ turn
     expected = 2 * LENS[0] / side[:, None, None] * rays[..., :2] / np.maximum(rays[..., 2:], 1e-3)
     np.testing.assert_allclose(seen, expected, rtol=1e-6)
+
+
+def test_translate(rng: np.random.Generator) -> None:
+    points, shift = (rng.normal(size=shape).astype(np.float32) for shape in ((3, 7, 3), (3, 3)))
+    np.testing.assert_array_equal(translate(points, shift), points + shift[:, None])
+    np.testing.assert_array_equal(translate(points[:, ::2], shift), points[:, ::2] + shift[:, None])
+    with pytest.raises(TypeError, match="shift is float64"):
+        translate(points, shift.astype(np.float64))

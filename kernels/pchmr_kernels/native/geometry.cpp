@@ -45,3 +45,12 @@ extern "C" void pchmr_points_to_crop_f64(const double *lens, int64_t batch, int3
             out[2 * i] = float(x), out[2 * i + 1] = float(y);
         }
 }
+
+extern "C" void pchmr_translate_f32(int64_t batch, int64_t points, const float *xyz,
+                                    const float *shift, float *out) {
+    for (int64_t row = 0; row < batch; ++row) {
+        const float x = shift[3 * row], y = shift[3 * row + 1], z = shift[3 * row + 2];
+        for (int64_t i = row * points * 3; i < (row + 1) * points * 3; i += 3)
+            out[i] = xyz[i] + x, out[i + 1] = xyz[i + 1] + y, out[i + 2] = xyz[i + 2] + z;
+    }
+}

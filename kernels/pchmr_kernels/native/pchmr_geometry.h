@@ -28,6 +28,10 @@ PCHMR_API void pchmr_points_to_crop_f64(const double *lens, int64_t batch, int32
                                         const double *pixels, const double *rotation,
                                         const double *side, float *out);
 
+/* Points (B, N, 3) moved by (B, 3). */
+PCHMR_API void pchmr_translate_f32(int64_t batch, int64_t points, const float *xyz,
+                                   const float *shift, float *out);
+
 #ifdef __cplusplus
 }
 #endif
