@@ -87,7 +87,7 @@ def measure(bundle: Bundle, precisions: Sequence[str], judge_by: Any) -> list[di
                 rows[-1]["times"] = times(bundle, one, pair[1])
                 print(json.dumps(rows[-1]), flush=True)
             engines = {name: one.engine for name, one in held[precision].items()}
-            together = composed(bundle, engines, precision, judge_by)
+            together = composed(bundle, engines, precision, judge_by) if engines else ()
             rows += [asdict(mesh.spent) | {"passed": mesh.spent.passed} for mesh in together]
     return rows
 
