@@ -4,15 +4,15 @@ gates = composition_gates(recipe, body, networks, bundle)       # mm per vertex,
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from pchmr.assets import fetch
 from pchmr.media import open_source
@@ -21,7 +21,6 @@ from pchmr.pipeline import Pipeline
 from pchmr.prepost import Crop as PersonCrop
 from pchmr.prepost import crop_person, normalise
 from pchmr.prepost.boxes import box_to_aspect
-from pchmr.stages.pose2d import DECODERS
 from pchmr_engines.bundle import Bundle
 from pchmr_engines.errors import PchmrError
 from pchmr_engines.verify import Gate
@@ -31,12 +30,13 @@ from pchmr_training.calibration import CalibrationModule, Options
 from pchmr_training.compensation import SelfRotation, ShapeCompensation
 from pchmr_training.mesh_streams import NetworkMeshStream
 from pchmr_training.networks import ImageInput
-from pchmr_training.pchmr import Mesh, ParallelPCHMR, SerialPCHMR, Target
-from pchmr_training.pose_streams import NetworkLifter, NetworkPose3D
+from pchmr_training.pchmr import ParallelPCHMR, SerialPCHMR
+from pchmr_training.pose_streams import NetworkLifter, NetworkPose3D, NetworkPoseStream
 from pchmr_training.smpl import SmplLayer
 from pchmr_training.view import Crop, View
 
 from .custom_composition import CustomLifter, CustomMeshStream, CustomPose3D, windows
+from .heatmap_decoders import DecodedPose2D
 from .recipe import Recipe
 from .recipe_body import RecipeBody
 from .stage_forms import LoadedNetwork
@@ -86,16 +86,16 @@ def composition_gates(
             for name, right in expected.items():
                 found = np.stack([getattr(person, name) for person in people])
                 label = f"{topology} {name}"
-                for what, unit, value, allowed in _differences(found, right):
+                for what, unit, value, allowed in composed_differences(found, right):
                     measure = unit, value, value, allowed
                     gates.append(Gate("composition", f"{label}{what}", backend, "fp32", *measure))
     return tuple(gates)
 
 
-def _differences(
+def composed_differences(
     found: NDArray[Any], right: NDArray[Any]
 ) -> tuple[tuple[str, str, float, float], ...]:
-    """(what, unit, greatest value, allowed) of vertices (T, V, 3), metres: about their own middle,
+    """(what, unit, greatest value, allowed) of points (T, V, 3), metres: about their own middle,
     and where that lies, which a weak perspective knows to a share of its distance."""
     places = found.mean(1), right.mean(1)
     about = found - places[0][:, None] - (right - places[1][:, None])
@@ -151,20 +151,15 @@ def run_torch(
     """`generator_vertices` and `vertices` (T, V, 3), metres before the camera, by the modules."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ApproximateConversion)
-        module = torch_composition(recipe, body, networks, topology, clip)
-    image_stage = "encoder" if "encoder" in networks else "generator"
-    result = module.eval()(_view(recipe, networks, image_stage, clip))
+        module = torch_composition(recipe, body, networks, topology)
+    result = module.eval()(clip_view(recipe, networks, topology, clip))
     shift = result.mesh.translation[:, None]
     vertices = {"generator_vertices": result.mesh.vertices, "vertices": result.vertices}
     return {name: (value + shift).numpy() for name, value in vertices.items()}
 
 
 def torch_composition(
-    recipe: Recipe,
-    body: RecipeBody,
-    networks: Mapping[str, LoadedNetwork],
-    topology: str,
-    clip: Clip,
+    recipe: Recipe, body: RecipeBody, networks: Mapping[str, LoadedNetwork], topology: str
 ) -> SerialPCHMR | ParallelPCHMR:
     """Serial or Parallel PC-HMR of a recipe's networks, the body in float64."""
     layer, skeleton = SmplLayer(body.body, torch.float64), recipe.skeleton
@@ -173,17 +168,17 @@ def torch_composition(
     if topology == "serial":
         lifter = _lifter(networks["lifter"], skeleton)
         return SerialPCHMR(mesh_stream, lifter, calibration)
+    stream: nn.Module
     if "pose3d" in networks:
         pose3d = networks["pose3d"]
-        stream: Any = _OwnCrop(
+        stream = (
             NetworkPose3D(pose3d.spec.name, pose3d.network, skeleton)
             if pose3d.form is None
-            else CustomPose3D(pose3d, skeleton),
-            _view(recipe, networks, "pose3d", clip),
+            else CustomPose3D(pose3d, skeleton)
         )
     else:
         lifter = _lifter(networks["lifter"], skeleton, networks["pose2d"].spec.skeleton)
-        stream = _DecodedPoseStream(recipe, networks, clip, lifter)
+        stream = NetworkPoseStream(DecodedPose2D(networks["pose2d"]), lifter)
     return ParallelPCHMR(mesh_stream, stream, calibration)
 
 
@@ -233,47 +228,6 @@ class _WindowedMeshStream(NetworkMeshStream):
         return type(answer)(*(x[:, first:end].flatten(0, 1)[: view.rows] for x in answer))
 
 
-class _OwnCrop(nn.Module):
-    """A pose stream over crops of its own."""
-
-    def __init__(self, stream: nn.Module, view: View) -> None:
-        super().__init__()
-        self.stream, self._view = stream, view
-
-    def forward(self, view: View, mesh: Mesh) -> Target:
-        return self.stream(replace(view, pose_crop=self._view.crop), mesh)
-
-
-class _DecodedPoseStream(nn.Module):
-    """2D network, the runtime's own decoder, lifter."""
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        networks: Mapping[str, LoadedNetwork],
-        clip: Clip,
-        lifter: NetworkLifter,
-    ) -> None:
-        super().__init__()
-        pose2d = networks["pose2d"]
-        self.network, self.lifter = pose2d.network, lifter
-        self._spec = pose2d.spec
-        of_cpn = pose2d.spec.name.startswith("cpn")
-        decoder = pose2d.form.settings["decoder"] if pose2d.form else "cpn" if of_cpn else "hrnet"
-        self._decode = DECODERS[decoder]
-        self._crops = person_crops(recipe, networks, "pose2d", clip)
-        self._view = _view(recipe, networks, "pose2d", clip)
-
-    def forward(self, view: View, mesh: Mesh) -> Target:
-        answer = self.network(self._view.crop.image)
-        maps = answer if isinstance(answer, Tensor) else answer[0]
-        maps = maps.permute(0, 3, 1, 2) if self._spec.tensorflow else maps
-        pairs = zip(maps.numpy(), self._crops, strict=True)
-        decode = self._decode
-        keypoints = np.stack([decode(person, crop) for person, crop in pairs])
-        return self.lifter(torch.from_numpy(keypoints), view)
-
-
 def person_crops(
     recipe: Recipe, networks: Mapping[str, LoadedNetwork], stage: str, clip: Clip
 ) -> list[PersonCrop]:
@@ -288,14 +242,30 @@ def person_crops(
     return found
 
 
-def _view(recipe: Recipe, networks: Mapping[str, LoadedNetwork], stage: str, clip: Clip) -> View:
-    """A clip as a stage's network takes it."""
-    rule, crops = _convention(networks[stage]), person_crops(recipe, networks, stage, clip)
+def crop_stages(names: Collection[str], topology: str) -> tuple[str, ...]:
+    """The stages of a topology that see crops: of the mesh stream, and of a pose stream."""
+    first = "encoder" if "encoder" in names else "generator"
+    own = [name for name in ("pose3d", "pose2d") if name in names and topology == "parallel"]
+    return first, *own[:1]
+
+
+def clip_view(
+    recipe: Recipe, networks: Mapping[str, LoadedNetwork], topology: str, clip: Clip
+) -> View:
+    """A clip as the networks of a topology take it."""
+    crops = [
+        _crop(_convention(networks[stage]), person_crops(recipe, networks, stage, clip))
+        for stage in crop_stages(networks, topology)
+    ]
+    return View(crops[0], clip.size, len(clip.images), crops[1] if crops[1:] else None)
+
+
+def _crop(rule: ImageInput, crops: Sequence[PersonCrop]) -> Crop:
+    """Crops as a network takes them; normalised in NumPy, where a graph has its own way."""
     pixels = np.stack([crop.pixels for crop in crops])
     values = normalise(pixels, rule.mean, rule.std, rule.value_range, rule.colour, rule.layout)
     affine = np.stack([cv2.invertAffineTransform(crop.affine) for crop in crops])
-    crop = Crop(torch.from_numpy(values), torch.from_numpy(affine))
-    return View(crop, clip.size, frames=len(clip.images))
+    return Crop(torch.from_numpy(values), torch.from_numpy(affine))
 
 
 def _convention(network: LoadedNetwork) -> ImageInput:

@@ -127,8 +127,7 @@ class CustomPose3D(nn.Module):
         height, width = self.size
         affine = crop.affine.to(mesh.vertices)
         middle = affine.new_tensor([width / 2, height / 2])
-        centre = affine[..., :2] @ middle + affine[..., 2]
-        off = (centre - affine.new_tensor(view.middle)) / view.focal
+        off = view.rays(affine[..., :2] @ middle + affine[..., 2])
         turn = ray_rotation(torch.cat([off, torch.ones_like(off[:, :1])], 1)).to(affine)
         joints = _first(self.network(crop.image)).to(mesh.vertices)
         return Target(self.after(joints @ turn.mT))

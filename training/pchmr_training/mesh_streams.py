@@ -46,7 +46,7 @@ class CropCamera:
     def off_axis(self, affine: Tensor, view: View) -> Tensor:
         """(N, 2) pixels from the middle of the frame to the crop's."""
         centre = affine[..., :2].sum(-1) * self.size / 2 + affine[..., 2]
-        return centre - affine.new_tensor(view.middle)
+        return view.from_middle(centre)
 
 
 def _axis_angle(theta: Tensor) -> MeshParameters:

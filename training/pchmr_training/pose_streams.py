@@ -79,8 +79,7 @@ class NetworkLifter(nn.Module):
             return (points - points.mean(1, keepdim=True)) / points.std(
                 1, correction=0, keepdim=True
             )
-        width, height = view.size
-        return points / width * 2 - points.new_tensor([1, height / width])
+        return view.to_screen(points)
 
     def _lift(self, points: Tensor, view: View) -> Tensor:
         """(N, J, 3) metres of (N, J2, 2)."""
@@ -158,7 +157,7 @@ def peak_cells(maps: Tensor, reach: int) -> tuple[Tensor, Tensor]:
 class NetworkPoseStream(nn.Module):
     """2D estimator and lifter: the pose stream of the parallel form."""
 
-    def __init__(self, pose2d: NetworkPose2D, lifter: NetworkLifter) -> None:
+    def __init__(self, pose2d: nn.Module, lifter: NetworkLifter) -> None:
         super().__init__()
         self.pose2d, self.lifter = pose2d, lifter
 
@@ -184,5 +183,4 @@ class NetworkPose3D(nn.Module):
         pixels = crop.to_frame(cells[..., :2] * size / CELLS)
         root = mesh.translation[:, None, 2:] + mesh.source[:, self.root, None, 2:]
         z = root + (cells[..., 2:] / CELLS * 2 - 1) * DEPTH_M / 2
-        rays = (pixels - pixels.new_tensor(view.middle)) / view.focal
-        return Target(self.after(torch.cat([rays * z, z], -1)))
+        return Target(self.after(torch.cat([view.rays(pixels) * z, z], -1)))
