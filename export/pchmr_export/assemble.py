@@ -63,16 +63,16 @@ def export_recipe(
         _check_space(recipe, target, work)
         progress("body and calibration weights")
         body = make_body(recipe)
+        built = []
+        for name in PEOPLE:
+            progress(f"stage {name}")
+            built.append(build_people_stage(name, work))
         # Once: a factory that draws weights gives others the next time.
         custom = {
             name: load_custom(recipe, name, trust)
             for name, stage in recipe.stages.items()
             if stage.kind == "custom"
         }
-        built = []
-        for name in PEOPLE:
-            progress(f"stage {name}")
-            built.append(build_people_stage(name, work))
         for name in recipe.stages:
             progress(f"stage {name}")
             built.append(build_stage(recipe, name, work, custom.get(name)))
