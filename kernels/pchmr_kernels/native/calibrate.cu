@@ -14,10 +14,10 @@ PCHMR_DEVICE int rows_from(const pchmr_cuda_job &job, int64_t row) {
 
 }  // namespace pchmr
 
-// Four blocks a processor, 128 registers a thread: enough that none is spilled.
-#define PCHMR_MESH_BOUNDS __launch_bounds__(PCHMR_CUDA_BLOCK, 4)
+// Four blocks a processor, 128 registers a thread, or three and 168: enough that none is spilled.
+#define PCHMR_MESH_BOUNDS(blocks) __launch_bounds__(PCHMR_CUDA_BLOCK, blocks)
 
-extern "C" __global__ void PCHMR_MESH_BOUNDS pchmr_calibrate(pchmr_cuda_job job) {
+extern "C" __global__ void PCHMR_MESH_BOUNDS(4) pchmr_calibrate(pchmr_cuda_job job) {
     PCHMR_SHARED(memory);
     const pchmr::Block block = pchmr::layout(job, memory);
     const int64_t row = (int64_t)blockIdx.y * job.rows;
@@ -26,7 +26,7 @@ extern "C" __global__ void PCHMR_MESH_BOUNDS pchmr_calibrate(pchmr_cuda_job job)
     pchmr::blend_mesh<true, false>(job, row, rows, block);
 }
 
-extern "C" __global__ void PCHMR_MESH_BOUNDS pchmr_skin_calibrate(pchmr_cuda_job job) {
+extern "C" __global__ void PCHMR_MESH_BOUNDS(3) pchmr_skin_calibrate(pchmr_cuda_job job) {
     PCHMR_SHARED(memory);
     const pchmr::Block block = pchmr::layout(job, memory);
     const int64_t row = (int64_t)blockIdx.y * job.rows;
@@ -38,7 +38,7 @@ extern "C" __global__ void PCHMR_MESH_BOUNDS pchmr_skin_calibrate(pchmr_cuda_job
     pchmr::blend_mesh<true, true>(job, row, rows, block);
 }
 
-extern "C" __global__ void PCHMR_MESH_BOUNDS pchmr_blend(pchmr_cuda_job job) {
+extern "C" __global__ void PCHMR_MESH_BOUNDS(4) pchmr_blend(pchmr_cuda_job job) {
     PCHMR_SHARED(memory);
     const pchmr::Block block = pchmr::layout(job, memory);
     const int64_t row = (int64_t)blockIdx.y * job.rows;
