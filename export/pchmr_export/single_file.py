@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from pchmr_engines.engine import BATCH, TensorSpec
 from pchmr_engines.errors import InputError
 from pchmr_engines.verify import Gate
-from pchmr_training.calibration import CalibrationModule
 from pchmr_training.mesh_streams import NetworkMeshStream
 from pchmr_training.networks import ImageInput
 from pchmr_training.pchmr import ParallelPCHMR, SerialPCHMR
@@ -38,6 +37,8 @@ from .recipe import Recipe
 from .recipe_body import make_body
 from .stage_build import load_network
 
+AFFINES = ((1.5, 0.0, 300.0), (0.0, 1.5, 100.0)), ((1.0, 0.0, 9.0), (0.0, 1.0, 50.0))
+"""Of the two rows of examples."""
 OUTPUTS = ("vertices", "calibrated", "translation")
 
 
@@ -91,7 +92,7 @@ def export_single_file(
         inputs.append(TensorSpec(name, (BATCH, *rule.size, 3), "uint8"))
         inputs.append(TensorSpec(affine, (BATCH, 2, 3), "float32"))
         examples[name] = image_examples(f"single:{name}", rule.size)
-        examples[affine] = np.float32([[[1.5, 0, 300], [0, 1.5, 100]], [[1, 0, 9], [0, 1, 50]]])
+        examples[affine] = np.array(AFFINES, np.float32)
     with torch.inference_mode():
         found = form.eval()(*(torch.from_numpy(value) for value in examples.values()))
     expected = {name: x.float().numpy() for name, x in zip(OUTPUTS, found, strict=True)}
@@ -121,7 +122,7 @@ def _form(
     networks = {name: load_network(recipe, name) for name in recipe.stages}
     specs = {name: loaded.spec for name, loaded in networks.items()}
     layer = SmplLayer(body.body)
-    calibration: CalibrationModule = calibration_of(body).float()
+    calibration = calibration_of(body, layer)
     seen = specs["lifter"].input.skeleton if "lifter" in specs else skeleton  # type: ignore[union-attr]
     generator = networks["generator"]
     mesh = NetworkMeshStream(generator.spec.name, generator.network, layer, skeleton, seen)
@@ -140,5 +141,6 @@ def _form(
         pose2d = NetworkPose2D(specs["pose2d"].name, networks["pose2d"].network)
         stream = NetworkPoseStream(pose2d, lifter(specs["pose2d"].skeleton))
         module, used = ParallelPCHMR(mesh, stream, calibration), ["generator", "pose2d"]
-    conventions = tuple(specs[name].input for name in used)
-    return WholeForm(module, conventions, size, focal_px), conventions  # type: ignore[arg-type]
+    given = (specs[name].input for name in used)
+    conventions = tuple(rule for rule in given if isinstance(rule, ImageInput))
+    return WholeForm(module, conventions, size, focal_px), conventions
