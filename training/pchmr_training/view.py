@@ -47,7 +47,7 @@ class View:
         return float(np.hypot(*self.size)) if self.focal_px is None else self.focal_px
 
     @property
-    def middle(self) -> tuple[float, float] | Tensor:
+    def middle(self) -> tuple[float | Tensor, ...] | Tensor:
         return (self.size[0] / 2, self.size[1] / 2) if self.centre is None else self.centre
 
     def from_middle(self, pixels: Tensor) -> Tensor:
@@ -68,5 +68,5 @@ class View:
         return rows.unflatten(0, (-1, self.frames))
 
 
-def _like(numbers: tuple[float, ...] | Tensor, other: Tensor) -> Tensor:
+def _like(numbers: tuple[float | Tensor, ...] | Tensor, other: Tensor) -> Tensor:
     return torch.as_tensor(numbers, dtype=other.dtype, device=other.device)
