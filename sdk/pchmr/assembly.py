@@ -166,10 +166,10 @@ class Assembly:
         """The open default's: a landmark network of its own where the bundle has one."""
         network, pose2d = self.networks.keypoints(lifter), self.networks.find("pose2d")
         if pose2d is None or not takes_rois(pose2d):
-            target = ImageTarget(self._carry(), "keypoints", "world")
+            target = ImageTarget(self.carry(), "keypoints", "world")
             return [KeypointLifter(network, "keypoints"), target]
         own = PoseLandmarkStage(self.networks.landmarks(pose2d))
-        target = ImageTarget(self._carry(), "pose_keypoints", "pose_world")
+        target = ImageTarget(self.carry(), "pose_keypoints", "pose_world")
         return [own, KeypointLifter(network, "pose_keypoints"), target]
 
     def _lifted_target(self, lifter: manifest.Stage) -> list[Stage]:
@@ -262,7 +262,7 @@ class Assembly:
         except InputError:
             return self.skeleton.name
 
-    def _carry(self) -> np.ndarray:
+    def carry(self) -> np.ndarray:
         """(J, 33) how a landmark's residual moves each joint; see `ImageTarget`."""
         landmarks = get_skeleton("blazepose33")
         carry = np.zeros((len(self.skeleton.joints), len(landmarks.joints)), np.float32)

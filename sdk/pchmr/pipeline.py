@@ -29,6 +29,7 @@ from .bundle_networks import BundleNetworks
 from .camera import Camera
 from .closing import Closing
 from .crops import Box, clip_box
+from .cuda.executor import CudaExecutor, CudaFinder, on_device
 from .cuts import CutDetector
 from .detections import DetectedKeypoints
 from .executor import Executor
@@ -38,7 +39,7 @@ from .photos import to_bgr8
 from .placement import ray_rotation
 from .profiling.recorder import Recorder
 from .stages.base import Board, Row
-from .stages.blazepose import put_landmarks
+from .stages.blazepose import PersonFinder, put_landmarks
 from .stages.detectors import detector_from_onnx
 from .stages.smoothed import Smoothed, smoothed
 from .swaps import SwapRejection
@@ -79,6 +80,7 @@ class Pipeline(Closing):
         detector_stride: int = 30,
         recorder: Recorder | None = None,
         smooth: bool = False,
+        device: str = "cpu",
     ) -> None:
         """
         bundle: a loaded bundle. topology: serial, parallel, template or mesh-only.
@@ -96,6 +98,8 @@ class Pipeline(Closing):
         recorder: gets where the time goes, as for `pchmr profile`.
         smooth: one-euro filters over time on pose, shape, place and target, and landmarks whose
             left and right change places from one frame to the next put right.
+        device: "cpu", or "cuda": all between the frame and the meshes stays on an NVIDIA GPU, and
+            `backend` is one of the GPU's; see `pchmr.cuda`.
 
         Raises:
             InputError: an unknown topology or number.
@@ -129,16 +133,21 @@ class Pipeline(Closing):
                 f"{self.skeleton.name} are untrained: pchmr train calibration trains them",
                 stacklevel=2,
             )
-        self._finder = assembly.finder()
-        find = self._finder.__call__
-        self._find = recorder.watch("find", "find", find) if recorder else find
-        stages = assembly.stages()
         self._smoothed: list[Smoothed] = []
         self._sides = SwapRejection() if smooth else None
-        if smooth:
-            stages = smoothed(stages, self.skeleton)
-            self._smoothed = [stage for stage in stages if isinstance(stage, Smoothed)]
-        self._executor = Executor(stages, GIVEN, side_by_side, recorder)
+        self._finder: PersonFinder | CudaFinder
+        self._executor: Executor | CudaExecutor
+        if device == "cpu":
+            self._finder = assembly.finder()
+            stages = assembly.stages()
+            if smooth:
+                stages = smoothed(stages, self.skeleton)
+                self._smoothed = [stage for stage in stages if isinstance(stage, Smoothed)]
+            self._executor = Executor(stages, GIVEN, side_by_side, recorder)
+        else:
+            self._finder, self._executor = on_device(device, assembly, self.camera, smooth)
+        find = self._finder.__call__
+        self._find = recorder.watch("find", "find", find) if recorder else find
         self._cuts = CutDetector() if smooth or self._executor.delays else None
         self._slots: dict[int, int] = {}
         self._epochs = [0] * max_people

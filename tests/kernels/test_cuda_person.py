@@ -191,9 +191,9 @@ def test_the_struct_is_the_kernels(shim):
 
 def test_wrong_calls_are_refused(rng, shim):
     arrays = person_arrays(rng, "pchmr_person_place")
+    only = {name: arrays[name] for name in ("mesh_landmarks", "translation", "placed")}
     with pytest.raises(ValueError, match="pchmr_person_place lacks keypoints, lens"):
-        only = {"mesh_landmarks", "translation", "placed"}
-        cuda_person.queue("pchmr_person_place", {n: arrays[n] for n in only})
+        cuda_person.queue("pchmr_person_place", only)
     with pytest.raises(ValueError, match="pchmr_person_place takes no roi"):
         cuda_person.queue("pchmr_person_place", {**arrays, "roi": LENS})
     arrays["placed"] = FakeCuda(np.zeros(3))

@@ -1,0 +1,121 @@
+"""The GPU through CuPy. Never executed on one so far; tests/sdk/cuda_recorder.py stands in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pchmr_engines.backends.gpu import import_cupy
+from pchmr_engines.backends.torch_graph import TorchGraph
+from pchmr_engines.cuda_driver import cuda_device
+from pchmr_engines.engine import Context
+from pchmr_engines.errors import EngineError
+
+from .device import Arena, Buffer, Event, Form, Graph, Launch, Stream
+
+
+class CupyDevice:
+    """The first GPU. Raises: EngineError without one, MissingDependency without CuPy."""
+
+    def __init__(self) -> None:
+        cuda_device()
+        self._cupy = import_cupy()
+        self._hook = _counting_hook(self._cupy)
+        self._hook.__enter__()
+        self._pinned: dict[str, np.ndarray] = {}
+        self._frozen = False
+
+    @property
+    def allocations(self) -> int:
+        return int(self._hook.count)
+
+    def alloc(self, name: str, form: Form) -> Buffer:
+        self._expect_thawed(f"allocate {name!r}")
+        return Buffer(name, self._cupy.zeros(*form))
+
+    def view(self, name: str, whole: Buffer, offset: int, form: Form) -> Buffer:
+        shape, dtype = form
+        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        return Buffer(name, whole.array[offset : offset + size].view(dtype).reshape(shape))
+
+    def bind(self, context: Context, name: str, buffer: Buffer) -> None:
+        self._expect_thawed(f"bind {name!r}")
+        context.bind(name, buffer.array)
+
+    def freeze(self) -> None:
+        self._cupy.cuda.Device().synchronize()
+        self._frozen = True
+
+    def thaw(self) -> None:
+        self._frozen = False
+
+    def stream(self) -> Stream:
+        return self._cupy.cuda.Stream(non_blocking=True)
+
+    def event(self) -> Event:
+        return self._cupy.cuda.Event(disable_timing=True)
+
+    def record(self, event: Event, stream: Stream) -> None:
+        event.record(stream)
+
+    def wait(self, stream: Stream, event: Event) -> None:
+        stream.wait_event(event)
+
+    def synchronize(self, stream: Stream) -> None:
+        stream.synchronize()
+
+    def upload(self, buffer: Buffer, host: np.ndarray, stream: Stream) -> None:
+        # The last frame's copy is over: every run is waited for before the next frame.
+        pinned = self._page_locked(f"up {buffer.name}", buffer)
+        pinned[...] = host
+        buffer.array.set(pinned, stream=stream)
+
+    def download(self, buffer: Buffer | Arena, stream: Stream) -> np.ndarray:
+        buffer = buffer.whole if isinstance(buffer, Arena) else buffer
+        pinned = self._page_locked(f"down {buffer.name}", buffer)
+        buffer.array.get(stream=stream, out=pinned, blocking=False)
+        return pinned
+
+    def launch(self, stream: Stream, launch: Launch) -> None:
+        launch.run()
+
+    def capture(self, stream: Stream, queue: Callable[[], None], torch: bool) -> Graph:
+        if torch:
+            return TorchGraph(stream.ptr, queue)
+        stream.begin_capture(mode=self._cupy.cuda.runtime.streamCaptureModeThreadLocal)
+        try:
+            queue()
+        except BaseException:
+            stream.end_capture()
+            raise
+        return stream.end_capture()
+
+    def replay(self, graph: Graph, stream: Stream) -> None:
+        if isinstance(graph, TorchGraph):
+            graph.replay()
+        else:
+            graph.launch(stream)
+
+    def _page_locked(self, key: str, buffer: Buffer) -> np.ndarray:
+        array = buffer.array
+        if key not in self._pinned or self._pinned[key].shape != array.shape:
+            memory = self._cupy.cuda.alloc_pinned_memory(array.nbytes)
+            flat: np.ndarray = np.frombuffer(memory, np.uint8, array.nbytes)
+            self._pinned[key] = flat.view(array.dtype).reshape(array.shape)
+        return self._pinned[key]
+
+    def _expect_thawed(self, action: str) -> None:
+        if self._frozen:
+            raise EngineError(f"cannot {action}: the device's memory is frozen")
+
+
+def _counting_hook(cupy: Any) -> Any:
+    class Count(cupy.cuda.MemoryHook):  # of CuPy's memory pool, this thread's
+        name, count = "pchmr", 0
+
+        def malloc_preprocess(self, **_: Any) -> None:
+            self.count += 1
+
+    return Count()
