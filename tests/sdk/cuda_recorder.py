@@ -237,9 +237,10 @@ class Recorder:
         for b, before in read:
             if not np.array_equal(b.array.array.view(np.uint8), before.view(np.uint8)):
                 raise Fault(f"{launch.name} writes {b.name}, which it only reads")
-        for b, (array, before) in zip(others, kept, strict=True):
+        for b, (array, _) in zip(others, kept, strict=True):
             if not (array.view(np.uint8) == 255).all():
                 raise Fault(f"{launch.name} writes {b.name}, of which it says nothing")
+        for array, before in kept:
             array[...] = before
 
 

@@ -50,7 +50,7 @@ def cuda_pipeline(
             for role, name in stages.items()
         }
 
-    runtime = ShimRuntime(shim_library, threads=8)
+    runtime = ShimRuntime(shim_library, threads=2)
     monkeypatch.setattr(cuda_runtime, "runtime", lambda: runtime)
     monkeypatch.setattr(executor, "CupyDevice", lambda: recorder)
     monkeypatch.setattr(parts, "engines_of", engines_of)

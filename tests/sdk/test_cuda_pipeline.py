@@ -2,7 +2,9 @@
 work that streams and events allow, and nothing allocated for a frame."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +12,17 @@ from cuda_recorder import Recorder
 from cuda_shim.shim_runtime import FakeCuda, build, find_compiler
 from cuda_stand_in import cuda_pipeline
 
-from pchmr import Person, Pipeline
+from pchmr import Camera, Person, Pipeline
 from pchmr.crops import Roi, crop_to_image
+from pchmr.cuda import cupy_device, parts
 from pchmr.stages import blazepose as stages
 from pchmr_engines.bundle import Bundle
+from pchmr_engines.errors import EngineError, InputError, MissingDependency, PchmrError
 from pchmr_kernels import cuda_crops
 
 Load = Callable[..., Pipeline]
+Image = np.ndarray
+Make = Callable[..., Pipeline]
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +30,21 @@ def shim_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if find_compiler() is None:
         pytest.skip("not tested: the CUDA kernels on the host (no g++ here)")
     return build(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture
+def make(
+    open_bundle: Bundle, shim_library: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Pipeline]:
+    """`make(recorder, topology, **options)`: a pipeline on the stand-in; the CPU's crops alike."""
+
+    def made(
+        recorder: Recorder, topology: str = "parallel", bundle: Bundle = open_bundle, **options: Any
+    ) -> Pipeline:
+        monkeypatch.setattr(stages, "warp_crops", crops_of_the_kernel)
+        return cuda_pipeline(bundle, topology, shim_library, monkeypatch, recorder, **options)
+
+    return made
 
 
 def crops_of_the_kernel(
@@ -52,17 +73,10 @@ def assert_alike(a: Person, b: Person) -> None:
 
 @pytest.mark.parametrize("topology", ["serial", "parallel", "mesh-only"])
 def test_the_same_people_as_on_the_cpu(
-    topology: str,
-    open_bundle: Bundle,
-    load_open: Load,
-    walk: list[np.ndarray],
-    shim_library: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    topology: str, make: Make, load_open: Load, walk: list[Image]
 ) -> None:
     recorder = Recorder()
-    pipe = cuda_pipeline(open_bundle, topology, shim_library, monkeypatch, recorder)
-    monkeypatch.setattr(stages, "warp_crops", crops_of_the_kernel)
-    plain = load_open(topology)
+    pipe, plain = make(recorder, topology), load_open(topology)
     for number, image in enumerate(walk[:3]):
         replays, before = recorder.replays, recorder.allocations
         (person,), (other,) = pipe(image), plain(image)
@@ -70,7 +84,111 @@ def test_the_same_people_as_on_the_cpu(
         if number:  # followed: one graph, nothing but the frame went up, nothing was allocated
             assert recorder.replays == replays + 1
             assert recorder.allocations == before
-            frame = recorder.log[recorder.log.index("upload frame") :]
-            assert not [name for name in frame if name.startswith("upload") and "frame" not in name]
+            up = [name for name in recorder.log if name.startswith("upload")]
+            assert up == ["upload frame"]
         recorder.log.clear()
     assert pipe.detector_runs == plain.detector_runs == 1
+    assert (pipe.look_ahead, pipe.owed, pipe.flush()) == (0, 0, [])
+
+
+def test_each_step_uses_what_it_says_and_no_more(
+    make: Make, load_open: Load, walk: list[Image]
+) -> None:
+    """With all else made NaN before each launch: what the order was derived from is true."""
+    pipe, plain = make(Recorder(poison=True)), load_open("parallel")
+    for image in walk[:2]:
+        assert_alike(*pipe(image), *plain(image))
+
+
+def test_two_people_in_a_batch_of_two(
+    make: Make, load_open: Load, two_people: Image, walk: list[Image]
+) -> None:
+    recorder = Recorder(seed=3)
+    pipe, plain = make(recorder, max_people=2), load_open("parallel", max_people=2)
+    for image in (two_people, two_people, walk[0]):  # then one of them is gone
+        people, others = pipe(image), plain(image)
+        assert len(people) == len(others)
+        for person, other in zip(people, others, strict=True):
+            assert_alike(person, other)
+    assert any(name.startswith("followed2") for name in recorder.log)
+
+
+def test_a_landmark_network_of_the_pose_streams_own(
+    make: Make, load_open: Load, open_bundle: Bundle, walk: list[Image]
+) -> None:
+    """As in open-plus, with the tracker's network in its place: a stage with role pose2d."""
+    tracker = open_bundle.stage("landmarks")
+    own = replace(tracker, name="pose_landmarks", role="pose2d")
+    manifest = replace(open_bundle.manifest, stages=(*open_bundle.manifest.stages, own))
+    bundle = replace(open_bundle, manifest=manifest)
+    recorder = Recorder()
+    pipe, plain = make(recorder, bundle=bundle), load_open("parallel", bundle)
+    for image in walk[:2]:
+        assert_alike(*pipe(image), *plain(image))
+    assert "followed1.pose2d" in recorder.log
+
+
+def test_frames_of_another_size_are_made_ready_for(
+    make: Make, load_open: Load, walk: list[Image]
+) -> None:
+    pipe, plain = make(Recorder()), load_open()
+    for image in (walk[0], np.ascontiguousarray(walk[1][:, :1000]), walk[2]):
+        people, others = pipe(image), plain(image)
+        for person, other in zip(people, others, strict=True):
+            assert_alike(person, other)
+
+
+def test_engines_that_cannot_be_captured_run_on_the_streams(make: Make, walk: list[Image]) -> None:
+    recorder = Recorder()
+    pipe = make(recorder, capturable=False)
+    for image in walk[:2]:
+        assert pipe(image)
+    assert recorder.replays == 0
+    assert recorder.frozen
+
+
+def test_nobody_is_nobody(make: Make) -> None:
+    pipe = make(Recorder())
+    assert pipe(np.zeros((90, 120, 3), np.uint8)) == []
+
+
+def test_what_only_the_cpu_runs_is_refused(
+    make: Make, open_bundle: Bundle, walk: list[Image]
+) -> None:
+    with pytest.raises(EngineError, match="does not run topology 'template'; it runs"):
+        make(Recorder(), "template")
+    with pytest.raises(EngineError, match="does not run smoothing"):
+        make(Recorder(), smooth=True)
+    pipe = make(Recorder(), camera=Camera(900, 900, 884, 497, (0.1, 0, 0, 0)))
+    with pytest.raises(EngineError, match="without lens distortion: undistort them first"):
+        pipe(walk[0])
+    with pytest.raises(InputError, match="device 'gpu' is unknown; expected cpu or cuda"):
+        Pipeline.load(open_bundle, device="gpu")
+
+
+def test_without_a_gpu_or_cupy_it_says_so(
+    open_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_driver() -> None:
+        raise EngineError("this machine has no NVIDIA driver")
+
+    def no_cupy() -> None:
+        raise MissingDependency("cupy", "cuda13", "running an engine on a GPU")
+
+    monkeypatch.setattr(cupy_device, "cuda_device", no_driver)
+    with pytest.raises(EngineError, match="this machine has no NVIDIA driver"):
+        Pipeline.load(open_bundle, device="cuda")
+    monkeypatch.setattr(cupy_device, "cuda_device", lambda: None)
+    monkeypatch.setattr(cupy_device, "import_cupy", no_cupy)
+    with pytest.raises(MissingDependency, match=r"pip install 'pchmr\[cuda13\]'"):
+        Pipeline.load(open_bundle, device="cuda")
+
+
+def test_backends_of_the_gpu_only(open_bundle: Bundle) -> None:
+    tracker = {"tracker": "landmarks"}
+    with pytest.raises(EngineError, match="'openvino' does not run on device 'cuda'"):
+        parts.engines_of(open_bundle, tracker, "openvino")
+    with pytest.raises(EngineError, match="no backend runs 'open' on the GPU: tensorrt: "):
+        parts.engines_of(open_bundle, tracker, "auto")
+    with pytest.raises(PchmrError, match="trust=True"):
+        parts.engines_of(open_bundle, tracker, "torch")

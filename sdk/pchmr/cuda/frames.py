@@ -106,14 +106,10 @@ class Frames:
         steps = Steps(self._parts, 1).detection()
         given = {**self._given, **self._upload({"detector_affine": np.zeros((1, 2, 3))})}
         self._detection = Plan(device, "detection", steps, given, DETECTIONS, self._streams)
-        plans = [*self._plans.values(), self._detection]
-        for plan in plans:
-            plan.warm_up()
-            plan.run()  # what goes down needs its memory, too
         for plan in self._plans.values():
-            for name in self._meshes:
-                plan.download(name)
-        for plan in plans if self._graph else ():
+            plan.warm_up(self._meshes)
+        self._detection.warm_up()
+        for plan in (*self._plans.values(), self._detection) if self._graph else ():
             plan.capture(self._parts.torch)
         device.freeze()
         self._frozen_at = device.allocations

@@ -22,7 +22,13 @@ from ..body_file import Body
 from ..bundle_networks import takes_landmarks, takes_rois
 from ..perceptrons import Perceptrons
 
-BACKENDS_OF_THE_GPU = tuple(name for name, one in BACKENDS.items() if one.device == "cuda")
+BACKENDS_OF_THE_GPU = tuple(
+    sorted(
+        (name for name, one in BACKENDS.items() if one.device == "cuda"),
+        key=lambda name: not name.startswith("tensorrt"),
+    )
+)
+"""TensorRT first, which is what "auto" tries first."""
 TOPOLOGIES = ("serial", "parallel", "mesh-only")
 
 

@@ -45,9 +45,13 @@ class Plan:
         run = step.make(self._device, self.buffers, stream)
         return Launch(f"{self.name}.{step.name}", reads, writes, run)
 
-    def warm_up(self) -> None:
-        """Run once, so that nothing is compiled or allocated later."""
+    def warm_up(self, meshes: Collection[str] = ()) -> None:
+        """Run once and bring everything down that ever comes down, so that nothing is compiled or
+        allocated later. meshes: what `download` will be asked for."""
         self._queue()
+        self._device.download(self._results, self._streams[0])
+        for name in meshes:
+            self._device.download(self.buffers[name], self._streams[0])
         self._device.synchronize(self._streams[0])
 
     def capture(self, torch: bool = False) -> None:
