@@ -72,9 +72,11 @@ class Parts:
         return self._pose_joints(self.skeleton.name)
 
     def _pose_joints(self, skeleton: str) -> cuda.PoseJoints:
-        weights = self.lbs_weights.to_dense(len(self.body.parents))[0]
-        basis = self.basis.astype(np.float64)
-        return cuda.PoseJoints(joint_tables(self.body.regressor(skeleton), weights, basis))
+        regressor = self.body.regressor(skeleton)
+        used = np.flatnonzero(regressor.any(0))  # a few hundred vertices of many thousand
+        weights = self.lbs_weights.to_dense(len(self.body.parents))[0][used]
+        basis = self.basis[:, used].astype(np.float64)
+        return cuda.PoseJoints(joint_tables(regressor[:, used], weights, basis))
 
     @cached_property
     def calibrator(self) -> cuda.SkinCalibrator:
