@@ -8,8 +8,9 @@ oldest first. Delays of stages that follow one another add up, those of branches
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter_ns
 
@@ -138,11 +139,8 @@ class Executor:
         """
         self.latency_ms = {}
         if self._temporal:
-            try:
+            with self._forgetting():
                 return self._run_delayed(board)
-            except BaseException:
-                self._forget()
-                raise
         if board.rows:
             self._run_levels(self.levels, board)
         return [board]
@@ -162,14 +160,15 @@ class Executor:
         return self._complete()
 
     def flush(self) -> list[Board]:
-        """The boards that still wait, as if everybody in them had gone."""
+        """The boards that still wait, as if everybody in them had gone. Raises: as `run`."""
         self.latency_ms = {}
-        for phase in self._phases:
-            self._run_ready(phase)
-            for stage in phase.temporal:
-                stage.finish()
-                self._deliver(stage)
-        return self._complete()
+        with self._forgetting():
+            for phase in self._phases:
+                self._run_ready(phase)
+                for stage in phase.temporal:
+                    stage.finish()
+                    self._deliver(stage)
+            return self._complete()
 
     def _run_ready(self, phase: _Phase) -> None:
         """Run a phase on its boards in order, up to the first that has to wait."""
@@ -194,14 +193,19 @@ class Executor:
                     board[name] = np.empty((len(board.rows), *value.shape), value.dtype)
                 board[name][board.rows.index(row)] = value
 
-    def _forget(self) -> None:
-        """Start anew: after an error nobody knows how far a board or a stage has come."""
-        self._owed.clear()
-        self._by_frame.clear()
-        for phase in self._phases:
-            phase.boards.clear()
-        for stage in self._temporal:
-            stage.forget()
+    @contextmanager
+    def _forgetting(self) -> Iterator[None]:
+        """Starts anew after an error: nobody knows how far a board or a stage has come."""
+        try:
+            yield
+        except BaseException:
+            self._owed.clear()
+            self._by_frame.clear()
+            for phase in self._phases:
+                phase.boards.clear()
+            for stage in self._temporal:
+                stage.forget()
+            raise
 
     def _complete(self) -> list[Board]:
         boards = []
