@@ -176,6 +176,21 @@ def test_after_an_error_all_begins_anew(clips: Clips) -> None:
     np.testing.assert_allclose(results(boards, "mean", 7), expected, atol=1e-6)
 
 
+def test_after_an_error_at_the_end_all_begins_anew(
+    clips: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = Executor([stage(AveragingEngine(2))], START, False)
+    for frame in range(4):
+        executor.run(board_of(frame, clips))
+    with monkeypatch.context() as broken:
+        broken.setattr(AveragingEngine, "enqueue", lambda *_: pytest.fail("out of memory"))
+        with pytest.raises(pytest.fail.Exception, match="out of memory"):
+            executor.flush()
+    assert executor.owed == 0
+    boards = [*executor.run(board_of(4, clips)), *executor.flush()]
+    assert [board.rows[0].frame for board in boards] == [4]
+
+
 # At a rate of its own
 
 
@@ -238,6 +253,17 @@ def test_times_that_stand_still_or_run_back_do_no_harm() -> None:
     assert np.isfinite(found).all()
     assert (found >= 0).all()
     assert (found <= 5).all()
+
+
+def test_where_time_begins_anew_nothing_waits_for_the_old_one() -> None:
+    """A second video behind the first one, an hour earlier."""
+    executor = Executor([stage(AveragingEngine(2), rate_hz=50.0)], START, False)
+    first, second = ({track: (begin, np.ones((9, WIDTH)))} for track, begin in ((1, 0), (2, 9)))
+    boards = [b for frame in range(9) for b in executor.run(board_of(frame, first))]
+    assert len(boards) == 8  # two steps are one frame
+    boards = executor.run(board_of(9, second, t_ns=-3600 * 1_000_000_000))
+    assert [board.rows[0].track for board in boards] == [1]
+    assert executor.owed == 1
 
 
 def test_steps_of_a_stream_by_hand() -> None:

@@ -49,7 +49,7 @@ class _Steps(ABC):
         """
         self.name, self._inputs, self._outputs = name, inputs, outputs
         self.needs, self.gives = frozenset(inputs.values()), frozenset(outputs.values())
-        self._late, self._rate_hz = self._look_ahead(settings), settings.get("rate_hz")
+        self._late, self._rate_hz = self._read(settings, engine), settings.get("rate_hz")
         self._engine, self._most = BatchedEngine(engine, max_people, threads), max_people
         self._people: dict[tuple[int, int], _Person] = {}
         self._interval_s = 0.0
@@ -75,12 +75,12 @@ class _Steps(ABC):
                 name: np.array(board[own][i], np.float32) for name, own in self._inputs.items()
             }
             self._people[key].stream.add(row, values)
-        for key, person in self._people.items():
-            if key not in here:
-                person.stream.end(board.t_ns)
         if self._last_ns is not None:
             self._interval_s = (board.t_ns - self._last_ns) / 1e9
         self._last_ns = board.t_ns
+        for key, person in self._people.items():
+            if key not in here:  # where time begins anew nothing comes after their last frame
+                person.stream.end(board.t_ns if self._interval_s >= 0 else None)
 
     def enqueue(self) -> None:
         """Every step that is due, of several people at once."""
@@ -108,8 +108,8 @@ class _Steps(ABC):
         self._people.clear()
 
     @abstractmethod
-    def _look_ahead(self, settings: Mapping[str, Any]) -> int:
-        """Steps a result waits for."""
+    def _read(self, settings: Mapping[str, Any], engine: Engine) -> int:
+        """Take what the stage needs of its settings; the steps a result waits for."""
 
     @abstractmethod
     def _nothing_seen(self) -> Any:
@@ -123,21 +123,9 @@ class _Steps(ABC):
 class StreamingStage(_Steps):
     """A network whose state goes from each step of a person to their next, zeros to the first."""
 
-    def __init__(
-        self,
-        name: str,
-        engine: Engine,
-        settings: Mapping[str, Any],
-        inputs: Mapping[str, str],
-        outputs: Mapping[str, str],
-        max_people: int,
-        threads: int,
-    ) -> None:
-        super().__init__(name, engine, settings, inputs, outputs, max_people, threads)
+    def _read(self, settings: Mapping[str, Any], engine: Engine) -> int:
         self._fed_from: Mapping[str, str] = settings["state"]
         self._states = [engine.inputs[name] for name in self._fed_from]
-
-    def _look_ahead(self, settings: Mapping[str, Any]) -> int:
         return int(settings.get("look_ahead", 0))
 
     def _nothing_seen(self) -> dict[str, np.ndarray]:
@@ -173,20 +161,8 @@ class WindowStage(_Steps):
     results are as late as that of the first frame kept. Before the first frame lies the first.
     """
 
-    def __init__(
-        self,
-        name: str,
-        engine: Engine,
-        settings: Mapping[str, Any],
-        inputs: Mapping[str, str],
-        outputs: Mapping[str, str],
-        max_people: int,
-        threads: int,
-    ) -> None:
+    def _read(self, settings: Mapping[str, Any], engine: Engine) -> int:
         self._window, (self._first, self._end) = int(settings["window"]), settings["keep"]
-        super().__init__(name, engine, settings, inputs, outputs, max_people, threads)
-
-    def _look_ahead(self, settings: Mapping[str, Any]) -> int:
         return self._window - 1 - self._first
 
     def _nothing_seen(self) -> _Window:
