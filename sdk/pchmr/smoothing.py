@@ -38,7 +38,7 @@ class OneEuro:
 
 
 class PointFilter:
-    """Of points (N, D), each with a cutoff of its own."""
+    """Of points (N, D), each with a cutoff of its own. Begins anew where a number is not finite."""
 
     def __init__(self, settings: OneEuro) -> None:
         self._settings = settings
@@ -47,12 +47,12 @@ class PointFilter:
         self.lag_ms = 0.0
 
     def __call__(self, t_ns: int, value: np.ndarray) -> np.ndarray:
-        if self._t_ns is None:
-            self._t_ns, self._value = t_ns, np.array(value, np.float64)
-            self._velocity = np.zeros_like(self._step(self._value))
+        given = np.array(value, np.float64)
+        if self._t_ns is None or not np.isfinite(step := self._step(given)).all():
+            self._t_ns, self._value = t_ns, given
+            self._velocity = np.zeros_like(self._step(given))
             return value
         dt = max((t_ns - self._t_ns) / 1e9, 1e-3)
-        step = self._step(np.asarray(value, np.float64))
         self._velocity += _share(self._settings.speed_hz, dt) * (step / dt - self._velocity)
         speed = np.linalg.norm(self._velocity, axis=-1, keepdims=True)
         share = _share(self._settings.least_hz + self._settings.slope * speed, dt)

@@ -44,6 +44,15 @@ def test_noise_is_smoothed_and_a_ramp_lags_as_it_says(rng: np.random.Generator) 
     assert behind_ms < 1e3 / (2 * np.pi * SETTINGS.least_hz)
 
 
+@pytest.mark.parametrize("kind", [PointFilter, RotationFilter])
+def test_a_number_that_is_not_finite_is_forgotten(kind: type[PointFilter]) -> None:
+    smooth, good = kind(SETTINGS), np.tile(np.eye(3), (2, 1, 1))
+    smooth(0, good)
+    assert np.isnan(smooth(20_000_000, np.full((2, 3, 3), np.nan))).all()
+    for t_ms in (40, 60):
+        np.testing.assert_allclose(smooth(t_ms * 1_000_000, good), good, atol=1e-12)
+
+
 def test_rotations_are_smoothed_along_their_turn(rng: np.random.Generator) -> None:
     """Across the half turn, where rotation vectors jump; the result is a rotation."""
     smooth, angles = RotationFilter(SETTINGS), 3.0 * np.arange(120) * FRAME_S
