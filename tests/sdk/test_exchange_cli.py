@@ -9,9 +9,11 @@ from bvh_reader import read_bvh
 from command_line import Outcome, read_npz, write_video
 from glb_player import Player
 from numpy.typing import NDArray
+from people_made_up import FACES
 from recordings_made_up import ball, write_results
 
 from pchmr.exchange.recording import read_recording
+from pchmr.results import ResultWriter
 
 Command = Callable[..., Outcome]
 
@@ -112,6 +114,12 @@ def test_people_who_were_not_valid_are_left_out(tmp_path: Path, command: Command
     arrays["valid"][:] = False
     np.savez(tmp_path / "none.npz", **arrays)
     assert "holds nobody" in command("convert", tmp_path / "none.npz", "-o", "x.glb").error
+
+
+def test_a_run_that_found_nobody(tmp_path: Path, command: Command) -> None:
+    with ResultWriter(tmp_path / "run.npz", FACES) as results:
+        results.add(0, [])
+    assert "holds nobody" in command("convert", results.path, "-o", "x.glb").error
 
 
 def test_runs_kept_apart_are_named(tmp_path: Path, command: Command) -> None:

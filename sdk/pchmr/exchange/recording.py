@@ -101,8 +101,9 @@ def read_recording(path: Path | str, group: str | None = None) -> Recording:
         raise InputError(
             f"{path} cannot be read as results ({error}): give the npz that pchmr run wrote"
         ) from error
-    keep = rows.pop("valid") & np.isfinite(rows["vertices"]).all((1, 2))
-    track_id = rows.pop("track_id")
+    valid, track_id = rows.pop("valid"), rows.pop("track_id")
+    # Of nobody the vertices have no shape but (0,).
+    keep = valid & np.isfinite(rows["vertices"]).all((1, 2)) if len(valid) else valid
     if not keep.any():
         raise InputError(f"{path} holds nobody: give the results of a run that found someone")
     fps = _fps(rows["frame"], rows["t_ns"])
