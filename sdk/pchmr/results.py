@@ -70,6 +70,7 @@ class _Columns:
             if self._shapes.setdefault(name, array.shape) != array.shape:
                 raise ValueError(f"{name} is {array.shape}; expected {self._shapes[name]}")
         for name, array in arrays.items():
+            self._files[name].seek(self.rows * array.nbytes)  # over a row that was interrupted
             self._files[name].write(np.ascontiguousarray(array).data)
         self.rows += 1
 

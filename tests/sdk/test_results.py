@@ -3,6 +3,7 @@
 import json
 import tracemalloc
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -108,6 +109,20 @@ def test_an_error_in_the_middle_keeps_what_was_done(
     assert read(tmp_path / "run.npz")["track_id"].tolist() == [1]
     assert len(json.loads((tmp_path / "run.json").read_text())["frames"]) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.json", "run.npz"]
+
+
+def test_a_row_that_was_interrupted_shifts_none_of_the_next(tmp_path: Path) -> None:
+    with ResultWriter(tmp_path / "run.npz", FACES) as results:
+        results.add(0, [make_person(1)])
+        rotmats = results._groups[""]._files["rotmats"]
+        interrupted = mock.patch.object(rotmats, "write", side_effect=KeyboardInterrupt)
+        with interrupted, pytest.raises(KeyboardInterrupt):
+            results.add(1, [make_person(2)])
+        results.add(2, [make_person(3)])
+    arrays = read(tmp_path / "run.npz")
+    assert arrays["track_id"].tolist() == [1, 3]
+    np.testing.assert_array_equal(arrays["vertices"][1], make_person(3).vertices)
+    np.testing.assert_array_equal(arrays["rotmats"][1], make_person(3).rotmats)
 
 
 def test_json_holds_what_the_npz_holds(tmp_path: Path) -> None:
