@@ -60,7 +60,11 @@ class FakePipeline:
     ) -> None:
         self.topology, self.look_ahead, self._meet = topology, look_ahead, meet
         self.resets, self.seen = 0, []
-        self._waiting: list[int] = []
+        self._waiting: list[tuple[int, int]] = []
+
+    @property
+    def frames(self) -> int:
+        return len(self.seen)
 
     @property
     def owed(self) -> int:
@@ -68,21 +72,21 @@ class FakePipeline:
 
     def __call__(self, image: NDArray[np.uint8], t_ns: int) -> list[Person]:
         self._meet(len(self.seen))
+        self._waiting.append((self.frames, t_ns))
         self.seen.append(t_ns)
-        self._waiting.append(t_ns)
         if len(self._waiting) <= self.look_ahead:
             return []
-        return [self._person(self._waiting.pop(0))]
+        return [self._person(*self._waiting.pop(0))]
 
     def flush(self) -> list[list[Person]]:
         waiting, self._waiting = self._waiting, []
-        return [[self._person(t_ns)] for t_ns in waiting]
+        return [[self._person(*owed)] for owed in waiting]
 
     def reset(self) -> None:
         self.resets += 1
 
-    def _person(self, t_ns: int) -> Person:
-        person = make_person(t_ns % 97, camera=Camera.from_size(*SIZE), t_ns=t_ns)
+    def _person(self, frame: int, t_ns: int) -> Person:
+        person = make_person(t_ns % 97, camera=Camera.from_size(*SIZE), frame=frame, t_ns=t_ns)
         return replace(person, vertices=person.vertices * np.float32(0.3) + (0, 0, 3))
 
 

@@ -126,6 +126,28 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
         make_session(frames(1), recordings=recordings(tmp_path), record=True)
 
 
+def test_a_full_disk_ends_the_recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so once, waits for room no more, and leaves nothing of what was never written."""
+
+    def full(recorder: Recorder, result: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Recorder, "_write", full)
+    source = Source(FakeCamera(frames(0)), start=False)
+    outputs = next(names_of_recordings(tmp_path, source, "0"))
+    recorder = Recorder(outputs, FACES, source, wait=True, ahead=1)
+    recorder.add(object())
+    recorder._thread.join(PATIENCE_S)
+    with pytest.raises(OSError, match="no space left"):
+        recorder.add(object())
+    feeder = threading.Thread(target=lambda: [recorder.add(object()) for _ in range(3)])
+    feeder.start()
+    feeder.join(PATIENCE_S)
+    assert not feeder.is_alive()
+    recorder.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("wait", [False, True])
 def test_a_recorder_that_is_late(
     wait: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -4,6 +4,7 @@ import queue
 import threading
 from dataclasses import replace
 
+import pytest
 from live_fakes import (
     MS,
     PATIENCE_S,
@@ -189,6 +190,16 @@ def test_a_cut_is_a_new_beginning() -> None:
     with make_session(iter(pictures), pipeline) as session:
         session.run(FakeViewer())
     assert pipeline.resets == 2  # at the cut and at the end
+
+
+def test_an_error_behind_the_users_back_is_told_at_the_end() -> None:
+    """The user has quit; the pipeline fails in what it still owed."""
+    pipeline = FakePipeline()
+    pipeline.flush = lambda: 1 / 0
+    session = make_session(endless(), pipeline)
+    with pytest.raises(ZeroDivisionError), session:
+        session.run(FakeViewer({2: [Action.QUIT]}))
+    session.close()  # and only once
 
 
 # A temporal network gives people late

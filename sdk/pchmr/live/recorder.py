@@ -76,20 +76,23 @@ class Recorder(Closing):
 
         Raises: what went wrong.
         """
-        if self._thread.is_alive():
+        try:
             self._put(None)
-        self._thread.join()
-        if not self.recorded:
-            self.outputs.results.unlink(missing_ok=True)
+        finally:
+            self._thread.join()
+            if not self.recorded:
+                self.outputs.results.unlink(missing_ok=True)
         self._check()
 
     def _put(self, result: Result | None) -> None:
-        while True:
+        """Wait for room, for as long as there is somebody who makes it."""
+        while self._thread.is_alive():
             self._check()
             try:
                 return self._waiting.put(result, timeout=0.5)
             except queue.Full:
                 continue
+        self._check()
 
     def _check(self) -> None:
         if self._error is not None:

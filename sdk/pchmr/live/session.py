@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from time import perf_counter_ns
@@ -12,6 +11,7 @@ from typing import Any
 from pchmr_engines.errors import InputError
 
 from ..closing import Closing
+from ..delay import Delay
 from ..people import Person
 from ..pipeline import Pipeline
 from ..readers import Frame
@@ -29,8 +29,8 @@ POLL_S = 0.05
 READOUT_NS = 500_000_000
 """Between two read-outs of the latency."""
 
-Held = deque[tuple[Frame, int]]
-"""Frames whose people the pipeline still owes, and when it took each."""
+Begun = tuple[Frame, int]
+"""A frame, and when the pipeline took it."""
 
 
 class LiveSession(Closing):
@@ -94,8 +94,9 @@ class LiveSession(Closing):
                 if action is Action.CALIBRATION:
                     calibrated = not calibrated
                 self._obey(action)
+            ended = self.ended  # asked first: the last result may come while this one waits
             result = self.results.take(POLL_S)
-            if result is None and self.ended:
+            if result is None and ended:
                 break
             if shown is None and result is not None and seconds:
                 end_ns = result.timing.done_ns + round(seconds * 1e9)
@@ -118,9 +119,7 @@ class LiveSession(Closing):
 
     def check(self) -> None:
         """Raises: what ended the session, if it was an error."""
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
+        self._check_thread()
         if self.ended and self.source.incomplete:
             mend = "check cable, power and network" if self.source.live else "copy it again"
             raise InputError(f"the {self.source.kind} {self.source.incomplete}: {mend}")
@@ -171,7 +170,8 @@ class LiveSession(Closing):
                 self._recorder = recorder
 
     def close(self) -> None:
-        """End capture and inference, and finish the recording."""
+        """End capture and inference, and finish the recording. Raises: what went wrong in them and
+        nobody was told yet."""
         self.source.close()
         try:
             if self._thread.ident:
@@ -179,6 +179,13 @@ class LiveSession(Closing):
         finally:
             if self._recorder is not None:
                 self.toggle_recording()
+        self._check_thread()
+
+    def _check_thread(self) -> None:
+        """Raises: the error that ended the thread, once."""
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
 
     def _obey(self, action: Action) -> None:
         if action is Action.PAUSE:
@@ -200,40 +207,36 @@ class LiveSession(Closing):
 
     def _infer_all(self) -> None:
         """Every frame that comes; a pipeline begins anew after a pause, a cut or a change."""
-        pipeline, held, begun, stale = self.topologies.current, Held(), 0, False
+        pipeline, begun, stale = self.topologies.current, 0, False
+        delay = Delay[Begun](pipeline)
         for frame in self.source:
             if self.paused:
                 stale = True
                 continue
             current = self.topologies.current
             if stale or frame.cut or current is not pipeline:
-                self._finish(pipeline, held)
+                self._finish(pipeline, delay)
                 pipeline, stale = current, False
-            held.append((frame, perf_counter_ns()))
-            people = pipeline(frame.image, frame.t_ns)
-            self._deliver(pipeline.topology, held, people, pipeline.owed)
+                delay = Delay(pipeline)
+            done = delay((frame, perf_counter_ns()), frame.image, frame.t_ns)
+            self._deliver(pipeline.topology, done)
             begun += 1
             if begun == self._limit:
                 break
-        self._finish(pipeline, held)
+        self._finish(pipeline, delay)
 
-    def _finish(self, pipeline: Pipeline, held: Held) -> None:
+    def _finish(self, pipeline: Pipeline, delay: Delay[Begun]) -> None:
         """What the pipeline still owes; afterwards it has forgotten whom it followed."""
-        owed = [person for people in pipeline.flush() for person in people]
-        self._deliver(pipeline.topology, held, owed, 0)
+        self._deliver(pipeline.topology, delay.flush())
         pipeline.reset()
 
-    def _deliver(
-        self, topology: str, held: Held, people: Sequence[Person], still_owed: int
-    ) -> None:
+    def _deliver(self, topology: str, done: Sequence[tuple[Begun, Sequence[Person]]]) -> None:
         """Results of the frames that are done: with a temporal network not always of one."""
         done_ns = perf_counter_ns()
-        while len(held) > still_owed:
-            frame, started_ns = held.popleft()
+        for (frame, started_ns), people in done:
             timing = FrameTiming(frame.captured_ns, frame.received_ns, started_ns, done_ns)
             self.log.add(timing)
-            mine = [person for person in people if person.t_ns == frame.t_ns]
-            result = Result(frame, mine, timing, topology)
+            result = Result(frame, people, timing, topology)
             self.results.put(result)
             with self._recording:
                 if self._recorder is not None:
