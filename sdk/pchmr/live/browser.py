@@ -13,7 +13,6 @@ import numpy as np
 
 from pchmr_engines.errors import InputError, MissingDependency
 
-from ..overlay import CALIBRATED, GENERATOR
 from ..people import Person
 from .draw import Overlay
 from .result import readout
@@ -75,16 +74,15 @@ class Browser:
     def _place(self, view: View) -> None:
         """One mesh a person; those that are too many are hidden."""
         people = view.result.people
-        color = (CALIBRATED if view.calibrated else GENERATOR)[::-1]
+        color = view.colour[::-1]
         for mesh, person in zip(self._meshes, people, strict=False):
-            mesh.vertices = person.vertices if view.calibrated else person.generator_vertices
-            mesh.color = color
+            mesh.vertices, mesh.color = view.mesh(person), color
         for person in people[len(self._meshes) :]:
             if not self._meshes:
                 self._look_at(person)
             name = f"/people/{len(self._meshes)}"
             mesh = self._server.scene.add_mesh_simple(
-                name, person.vertices, self._faces, color=color
+                name, view.mesh(person), self._faces, color=color
             )
             self._meshes.append(mesh)
         for number, mesh in enumerate(self._meshes):

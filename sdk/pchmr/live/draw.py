@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from ..overlay import CALIBRATED, GENERATOR, Renderer
+from ..overlay import Renderer
 from ..photos import Image
 from .viewer import View
 
@@ -36,9 +36,9 @@ class Overlay:
             return picture
         return self._renderer.render(
             picture,
-            np.stack([p.vertices if view.calibrated else p.generator_vertices for p in people]),
+            np.stack([view.mesh(person) for person in people]),
             people[0].camera.scaled(scale),
-            colors=CALIBRATED if view.calibrated else GENERATOR,
+            colors=view.colour,
             in_place=True,
         )
 

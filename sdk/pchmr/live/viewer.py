@@ -7,6 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
+from ..overlay import CALIBRATED, GENERATOR, Color
+from ..people import Person
 from .result import Result, Status, readout
 
 
@@ -37,6 +41,15 @@ class View:
     result: Result
     status: Status
     calibrated: bool
+
+    @property
+    def colour(self) -> Color:
+        """Of the meshes, BGR."""
+        return CALIBRATED if self.calibrated else GENERATOR
+
+    def mesh(self, person: Person) -> np.ndarray:
+        """(V, 3) metres, camera frame."""
+        return person.vertices if self.calibrated else person.generator_vertices
 
 
 class Viewer(Protocol):
