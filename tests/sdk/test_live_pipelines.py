@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -81,6 +82,26 @@ def test_a_topology_that_cannot_be_loaded(topologies: Topologies) -> None:
         topologies.ask("serial")
         topologies._loading.join(60)
         assert (topologies.current.topology, topologies.trouble) == ("serial", "")
+
+
+def test_a_bug_while_loading_is_shown_and_the_old_topology_stays(
+    topologies: Topologies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = []
+    monkeypatch.setattr(threading, "excepthook", lambda error: shown.append(error.exc_value))
+    with topologies:
+        with monkeypatch.context() as broken:
+            broken.setattr(Pipeline, "load", lambda *_, **__: 1 / 0)
+            topologies.ask("serial")
+            topologies._loading.join(60)
+        assert [type(error) for error in shown] == [ZeroDivisionError]
+        assert (topologies.current.topology, topologies.loading) == ("parallel", "")
+        assert topologies.trouble == "serial cannot be loaded: division by zero"
+
+
+def test_a_trusted_bundle_stays_trusted(open_bundle: Bundle) -> None:
+    with Topologies(replace(open_bundle, trust=True), "mesh-only", **ONE_THREAD) as topologies:
+        assert topologies.current.bundle.trust
 
 
 def test_an_unknown_bundle() -> None:

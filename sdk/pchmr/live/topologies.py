@@ -48,7 +48,7 @@ class Topologies(Closing):
     ) -> None:
         """options: as in `Pipeline`. Raises: what `Pipeline.load` raises."""
         loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
-        self._bundle = SharingBundle(loaded.root, loaded.manifest)
+        self._bundle = SharingBundle(loaded.root, loaded.manifest, loaded.trust)
         self._options = options
         self._pipelines = {first: Pipeline.load(self._bundle, first, **options)}
         self._loading: threading.Thread | None = None
@@ -82,12 +82,14 @@ class Topologies(Closing):
 
     def _load(self, name: str) -> None:
         try:
-            self._pipelines[name] = Pipeline.load(self._bundle, name, **self._options)
-            self.current = self._pipelines[name]
-        except PchmrError as error:
+            pipeline = Pipeline.load(self._bundle, name, **self._options)
+        except Exception as error:
             self.trouble = f"{name} cannot be loaded: {error}"
-        finally:
             self._wanted = self.current.topology
+            if not isinstance(error, PchmrError):
+                raise  # a bug shows its traceback
+        else:
+            self._pipelines[name] = self.current = pipeline
 
     def close(self) -> None:
         """Close every pipeline, when what is being loaded is there."""
