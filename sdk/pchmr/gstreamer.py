@@ -30,7 +30,12 @@ class GStreamerReader(VideoReader):
                 "gstreamer1.0-tools and gstreamer1.0-plugins-good"
             )
         elements = re.sub(r"\s*!\s*appsink\b[^!]*$", "", pipeline)
-        command = [launcher, "-q", *shlex.split(f"{elements} ! {_TO_PIPE}")]
+        try:
+            command = [launcher, "-q", *shlex.split(f"{elements} ! {_TO_PIPE}")]
+        except ValueError as error:
+            raise InputError(
+                f"GStreamer pipeline {elements!r} has an open quotation: close it"
+            ) from error
         with tempfile.TemporaryFile() as log:
             self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
             assert self._process.stdout is not None

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,13 +110,13 @@ class Source(Closing, Iterator[Frame]):
 
     def _decode(self) -> None:
         try:
-            for frame in self._reader:
-                if not self._put(frame):
-                    break
+            with closing(self._reader) as reader:
+                for frame in reader:
+                    if not self._put(frame):
+                        break
         except BaseException as error:
             self._error = error
         finally:
-            self._reader.close()
             with self._change:
                 self._ended = True
                 self._change.notify_all()

@@ -207,6 +207,33 @@ def test_a_lost_camera_is_not_looked_for_when_told_so() -> None:
     assert reader.incomplete == "stopped and did not come back within 0 s"
 
 
+def test_the_time_that_attempts_take_counts() -> None:
+    """A stream that does not answer costs its own timeout each time."""
+    clock = Clock()
+
+    def open_again() -> Reader:
+        clock.ns += 10_000 * MS
+        raise InputError("no answer")
+
+    reader = ReconnectingReader(Camera(clock, 1), open_again, 30.0, clock.now, clock.wait)
+    assert len(list(reader)) == 1
+    assert clock.waits == [0.25, 0.5, 1.0]
+
+
+def test_what_comes_back_after_the_end_was_asked_for_is_not_read() -> None:
+    clock = Clock()
+    second = Camera(clock, 5)
+
+    def open_again() -> Reader:
+        reader.stop()
+        return second
+
+    reader = ReconnectingReader(Camera(clock, 3), open_again, 30.0, clock.now, clock.wait)
+    assert len(list(reader)) == 3
+    reader.close()
+    assert second.closed
+
+
 def test_a_search_can_be_stopped() -> None:
     clock = Clock(stop_after=2)
 
@@ -367,6 +394,12 @@ def test_a_gstreamer_pipeline(width: int) -> None:
 def test_a_gstreamer_pipeline_with_a_mistake() -> None:
     with pytest.raises(InputError, match=r'gives no picture .*no element "nosuchsource"'):
         open_live("nosuchsource ! fakesink")
+
+
+def test_a_gstreamer_pipeline_with_an_open_quotation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    with pytest.raises(InputError, match="has an open quotation: close it"):
+        open_live('videotestsrc pattern="ball ! videoconvert')
 
 
 def test_without_gstreamer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,6 @@
 """Every kind of input, sound and damaged, and the written video read back."""
 
 import struct
-import threading
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -377,13 +376,20 @@ def test_an_error_in_the_thread_reaches_the_consumer_after_the_frames_done() -> 
     assert list(source) == []
 
 
+def test_an_error_while_the_input_is_released_reaches_the_consumer(monkeypatch) -> None:
+    monkeypatch.setattr(Numbered, "close", lambda reader: 1 / 0)
+    source = Source(Numbered(1))
+    assert next(source).index == 0
+    with pytest.raises(ZeroDivisionError):
+        next(source)
+
+
 def test_close_in_mid_video_ends_thread_and_iteration(video: Path) -> None:
-    before = threading.active_count()
     source = open_source(video, ahead=1)
     next(source)
     source.close()
     assert list(source) == []
-    assert threading.active_count() == before
+    assert not source._thread.is_alive()
 
 
 # Video out

@@ -175,21 +175,18 @@ class ReconnectingReader(_Wrapper):
     def _reopen(self) -> bool:
         """Whether it is there again."""
         self._reader.close()
-        delays, waited_s = iter(DELAYS_S), 0.0
-        delay_s = next(delays)
-        while waited_s < self._for_s:
+        delays, begin = iter(DELAYS_S), self._now()
+        while (waited_s := (self._now() - begin) / 1e9) < self._for_s:
             self.trouble = f"{self.kind} lost, tried again after {waited_s:.0f} s"
-            if self._wait(delay_s):
+            if self._wait(next(delays, DELAYS_S[-1])):
                 return False
-            waited_s += delay_s
-            delay_s = next(delays, delay_s)
             try:
                 reader = self._open_again()
             except InputError:
                 continue
             self._notes[f"{self.kind} was lost and came back"] += 1
             self._reader, self.trouble = reader, ""
-            return True
+            return not self._stopped.is_set()  # `stop` may have met the reader before it only
         self.trouble = ""
         if not self._stopped.is_set():
             self.incomplete = f"stopped and did not come back within {self._for_s:.0f} s"
