@@ -5,6 +5,7 @@ The CPU form is run for real in tests/export/test_torch_programs.py; the GPU for
 
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -54,6 +55,18 @@ def calls(monkeypatch):
     )
     monkeypatch.setattr(backend, "import_torch", lambda name: fake)
     return calls
+
+
+@pytest.mark.parametrize("name", ["torch", "torch-cuda"])
+def test_a_program_of_a_fixed_batch_takes_that_one_alone(name, calls, tmp_path):
+    specs = (TensorSpec("x", (2, 3), "float32"),)
+    target = replace(BUILT.target, backend=name)
+    built = replace(BUILT, target=target, inputs=specs, outputs=specs)
+    engine = backend.engine_from_built(built, [tmp_path / "x.pt2"], tmp_path, 1)
+    assert engine.caps.max_batch == 2
+    assert engine.context(2).batch == 2
+    with pytest.raises(EngineError, match="takes 1 to 2"):
+        engine.context(3)
 
 
 def test_outputs_are_copied_into_the_contexts_buffers_on_its_stream(calls, tmp_path):

@@ -11,7 +11,6 @@ import numpy as np
 from ..engine import (
     BATCH,
     UNBOUNDED,
-    Caps,
     Engine,
     Stream,
     TensorSpec,
@@ -41,12 +40,11 @@ def spec_from_graph(
     return TensorSpec(name, tuple(d if isinstance(d, int) else BATCH for d in shape), dtype)
 
 
-def caps_from_specs(inputs: Mapping[str, TensorSpec]) -> Caps:
-    """Caps of a CPU engine: any batch, or the one its graph is fixed at."""
+def largest_batch(inputs: Mapping[str, TensorSpec]) -> int:
+    """Any (UNBOUNDED), or the batch that a graph is fixed at."""
     if any(spec.batched for spec in inputs.values()):
-        return Caps("cpu", UNBOUNDED, False)
-    first = next((spec for spec in inputs.values() if spec.shape), None)
-    return Caps("cpu", first.sized(1)[0] if first else 1, False)
+        return UNBOUNDED
+    return next((spec.sized(1)[0] for spec in inputs.values() if spec.shape), 1)
 
 
 def aligned_zeros(shape: tuple[int, ...], dtype: str) -> np.ndarray:

@@ -6,11 +6,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..engine import TensorSpec
+from ..engine import Caps, TensorSpec
 from ..errors import EngineError, MissingDependency
 from ..host import installed_versions
 from . import BACKENDS
-from .cpu import CpuContext, CpuEngine, caps_from_specs, spec_from_graph
+from .cpu import CpuContext, CpuEngine, largest_batch, spec_from_graph
 
 DTYPES = {"float": "float32", "double": "float64"}  # tensor(...) names that are not NumPy's
 
@@ -57,7 +57,7 @@ class OnnxRuntimeEngine(CpuEngine):
         inputs, outputs = session.get_inputs(), session.get_outputs()
         self.inputs = {node.name: spec_from_node(node, path.name) for node in inputs}
         self.outputs = {node.name: spec_from_node(node, path.name) for node in outputs}
-        self.caps = caps_from_specs(self.inputs)
+        self.caps = Caps("cpu", largest_batch(self.inputs), False)
 
     def _session(self, threads: int) -> Any:
         if threads not in self._sessions:

@@ -11,7 +11,7 @@ from typing import Any
 from ..cuda_driver import cuda_device
 from ..engine import Caps, Stream
 from ..errors import EngineError
-from .cpu import caps_from_specs
+from .cpu import largest_batch
 from .gpu import GpuContext, GpuEngine, stream_pointer
 from .onnxruntime import import_onnxruntime, spec_from_node
 
@@ -45,7 +45,7 @@ class OnnxRuntimeCudaEngine(GpuEngine):
         inputs, outputs = session.get_inputs(), session.get_outputs()
         self.inputs = {node.name: spec_from_node(node, path.name) for node in inputs}
         self.outputs = {node.name: spec_from_node(node, path.name) for node in outputs}
-        self.caps = Caps("cuda", caps_from_specs(self.inputs).max_batch, False)
+        self.caps = Caps("cuda", largest_batch(self.inputs), False)
 
     def _session(self, stream: int) -> Any:
         """The session of a stream (0: ONNX Runtime's own, for what the graph holds)."""

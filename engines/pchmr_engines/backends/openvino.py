@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ..device_engines import Built, Progress, Target
-from ..engine import TensorSpec
+from ..engine import Caps, TensorSpec
 from ..errors import EngineError, MissingDependency
 from ..host import cache_folder, cpu_fingerprint, cpu_model
 from ..manifest import Precision, Stage
-from .cpu import CpuContext, CpuEngine, caps_from_specs, spec_from_graph
+from .cpu import CpuContext, CpuEngine, largest_batch, spec_from_graph
 
 PRECISIONS = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "f32"}  # hints
 
@@ -69,7 +69,7 @@ class OpenVinoEngine(CpuEngine):
         self._hint = "f32" if typed else PRECISIONS[precision]
         self.inputs = {s.name: s for s in map(self._spec, self._model.inputs)}
         self.outputs = {s.name: s for s in map(self._spec, self._model.outputs)}
-        self.caps = caps_from_specs(self.inputs)
+        self.caps = Caps("cpu", largest_batch(self.inputs), False)
 
     def _spec(self, port: Any) -> TensorSpec:
         shape = tuple(None if d.is_dynamic else d.get_length() for d in port.get_partial_shape())

@@ -17,11 +17,11 @@ import numpy as np
 
 from ..cuda_driver import cuda_device
 from ..device_engines import Built, Progress, Target
-from ..engine import UNBOUNDED, Caps, Stream, TensorSpec
+from ..engine import Caps, Stream, TensorSpec
 from ..errors import EngineError, MissingDependency
 from ..host import cpu_model
 from ..manifest import Precision, Stage
-from .cpu import CpuContext, CpuEngine
+from .cpu import CpuContext, CpuEngine, largest_batch
 from .gpu import GpuContext, GpuEngine, stream_pointer
 
 Model = Callable[..., Any]  # an AOTInductor package: torch tensors in, torch tensors out
@@ -135,7 +135,7 @@ class TorchEngine(CpuEngine):
         self._torch = import_torch(self.backend)
         self.version = self._torch.__version__
         self.inputs, self.outputs = _specs(built)
-        self.caps = Caps("cpu", UNBOUNDED, False)
+        self.caps = Caps("cpu", largest_batch(self.inputs), False)
         self._package = package
 
     def _context(self, batch: int, threads: int) -> CpuContext:
@@ -183,7 +183,7 @@ class TorchCudaEngine(GpuEngine):
         self._torch = import_torch(self.backend)
         self.version = self._torch.__version__
         self.inputs, self.outputs = _specs(built)
-        self.caps = Caps("cuda", UNBOUNDED, True)
+        self.caps = Caps("cuda", largest_batch(self.inputs), True)
         self._package = package
 
     def _context(self, batch: int, stream: Stream) -> GpuContext:
