@@ -61,7 +61,7 @@ def build(
 
 def _batches(text: str) -> tuple[int, ...]:
     parts = text.split(",")
-    if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
         raise InputError(f"--batch is {text!r}; expected numbers from 1, such as 1,4")
     return tuple(map(int, parts))
 

@@ -262,6 +262,7 @@ def test_the_command_builds_and_prints(bundle_folder):
     [
         (["--batch", "0"], "--batch is '0'; expected numbers from 1, such as 1,4"),
         (["--batch", "two"], "--batch is 'two'; expected"),
+        (["--batch", "1,²"], "--batch is '1,²'; expected"),
         (["--precision", "fp12"], "precision 'fp12' is unknown; expected one of"),
     ],
 )

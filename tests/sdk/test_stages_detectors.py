@@ -178,6 +178,14 @@ def test_what_is_no_detector_is_named(tmp_path: Path) -> None:
     path.write_text("hello")
     with pytest.raises(InputError, match=r"text\.onnx is no ONNX detector"):
         detector_from_onnx(path, "yolox", 1)
+    given = [helper.make_tensor_value_info(x, TensorProto.FLOAT, (1, 3, 8, 8)) for x in "abc"]
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["a", "b"], ["c"])], "", given[:2], given[2:]
+    )
+    opset = [helper.make_opsetid("", 13)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "two.onnx")
+    with pytest.raises(InputError, match=r"two\.onnx does not run on one picture: .*missing"):
+        detector_from_onnx(tmp_path / "two.onnx", "yolox", 1)
     with pytest.raises(InputError, match=r"takes \(1, 5\); expected \(1, 3, H, W\)"):
         BoxDetector(lambda _: [], (1, 5), "float32", "yolox")
 

@@ -21,8 +21,8 @@ def _status_mb(field: str) -> float | None:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
         return None
-    (line,) = (line for line in lines if line.startswith(field + ":"))
-    return round(int(line.split()[1]) * 1024 / 1e6, 1)
+    found = [line for line in lines if line.startswith(field + ":")]
+    return round(int(found[0].split()[1]) * 1024 / 1e6, 1) if found else None
 
 
 def gpu_mb() -> float | None:

@@ -182,6 +182,12 @@ def detector_from_onnx(path: str | os.PathLike[str], format: str, threads: int) 
     given = session.get_inputs()[0]
     shape = tuple(side if isinstance(side, int) else 640 for side in given.shape[1:])
     dtype = {"tensor(uint8)": "uint8", "tensor(float16)": "float16"}.get(given.type, "float32")
-    return BoxDetector(
-        lambda picture: session.run(None, {given.name: picture}), (1, *shape), dtype, format
-    )
+
+    def run(picture: np.ndarray) -> Arrays:
+        try:
+            return session.run(None, {given.name: picture})
+        except Exception as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{path} does not run on one picture: {reason}") from error
+
+    return BoxDetector(run, (1, *shape), dtype, format)
