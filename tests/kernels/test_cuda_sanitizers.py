@@ -24,7 +24,7 @@ BARRIERS = {
     "pchmr_blend_grad_vertices": 1,
     "pchmr_blend_grad_bones": 4 + 1,
     "pchmr_person_landmarks": 1,
-    "pchmr_person_pose": 1 + 3,  # three joints in a row
+    "pchmr_person_pose": 3,  # three joints in a row
     "pchmr_person_place": 1,
     "pchmr_person_target": 1,
 }

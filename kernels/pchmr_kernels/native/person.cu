@@ -4,7 +4,7 @@
 #include "pchmr_cuda_person.h"
 #include "person.h"
 
-#define PCHMR_PERSON_BOUNDS __launch_bounds__(PCHMR_CUDA_BLOCK)
+#define PCHMR_PERSON_BOUNDS __launch_bounds__(PCHMR_CUDA_BLOCK, 4)
 #define PCHMR_EACH(i, n) (int i = threadIdx.x; i < (n); i += blockDim.x)
 
 namespace pchmr {
@@ -142,10 +142,9 @@ extern "C" __global__ void PCHMR_PERSON_BOUNDS pchmr_person_pose(pchmr_cuda_pers
             coefficients[1 + job.shapes + 9 * (j - 1) + i] = out[i] - (i % 4 == 0);
     }
     for PCHMR_EACH (s, job.shapes + 1) coefficients[s] = s ? betas[s - 1] : 1;
-    __syncthreads();
     for (int depth = 0; depth < J; ++depth) {
         for PCHMR_EACH (j, J) {
-            if (level[j] != depth) continue;
+            if (level[j] != depth) continue;  // the same thread's as above; parents wait below
             const int p = job.parents[j];
             pose_joint(job.rotmats + 9 * (row * J + j), rest[j], p < 0 ? nullptr : moves + 12 * p,
                        p < 0 ? Vec3{} : rest[p], p < 0 ? Vec3{} : joints[p], moves + 12 * j,

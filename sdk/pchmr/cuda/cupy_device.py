@@ -22,18 +22,18 @@ class CupyDevice:
     def __init__(self) -> None:
         cuda_device()
         self._cupy = import_cupy()
-        self._hook = _counting_hook(self._cupy)
-        self._hook.__enter__()
+        self._count = _counting_hook(self._cupy)
         self._pinned: dict[str, np.ndarray] = {}
         self._frozen = False
 
     @property
     def allocations(self) -> int:
-        return int(self._hook.count)
+        return int(self._count.count)
 
     def alloc(self, name: str, form: Form) -> Buffer:
         self._expect_thawed(f"allocate {name!r}")
-        return Buffer(name, self._cupy.zeros(*form))
+        with self._count:
+            return Buffer(name, self._cupy.zeros(*form))
 
     def view(self, name: str, whole: Buffer, offset: int, form: Form) -> Buffer:
         shape, dtype = form
@@ -70,16 +70,19 @@ class CupyDevice:
         # The last frame's copy is over: every run is waited for before the next frame.
         pinned = self._page_locked(f"up {buffer.name}", buffer)
         pinned[...] = host
-        buffer.array.set(pinned, stream=stream)
+        with self._count:
+            buffer.array.set(pinned, stream=stream)
 
     def download(self, buffer: Buffer | Arena, stream: Stream) -> np.ndarray:
         buffer = buffer.whole if isinstance(buffer, Arena) else buffer
         pinned = self._page_locked(f"down {buffer.name}", buffer)
-        buffer.array.get(stream=stream, out=pinned, blocking=False)
+        with self._count:
+            buffer.array.get(stream=stream, out=pinned, blocking=False)
         return pinned
 
     def launch(self, stream: Stream, launch: Launch) -> None:
-        launch.run()
+        with self._count:
+            launch.run()
 
     def capture(self, stream: Stream, queue: Callable[[], None], torch: bool) -> Graph:
         if torch:
@@ -93,10 +96,11 @@ class CupyDevice:
         return stream.end_capture()
 
     def replay(self, graph: Graph, stream: Stream) -> None:
-        if isinstance(graph, TorchGraph):
-            graph.replay()
-        else:
-            graph.launch(stream)
+        with self._count:
+            if isinstance(graph, TorchGraph):
+                graph.replay()
+            else:
+                graph.launch(stream)
 
     def _page_locked(self, key: str, buffer: Buffer) -> np.ndarray:
         array = buffer.array
@@ -112,7 +116,9 @@ class CupyDevice:
 
 
 def _counting_hook(cupy: Any) -> Any:
-    class Count(cupy.cuda.MemoryHook):  # of CuPy's memory pool, this thread's
+    """Counts what CuPy's pool is asked for in it, by this thread."""
+
+    class Count(cupy.cuda.MemoryHook):
         name, count = "pchmr", 0
 
         def malloc_preprocess(self, **_: Any) -> None:

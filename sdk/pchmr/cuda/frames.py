@@ -87,7 +87,6 @@ class Frames:
                 self._lens = camera.lens
                 device.upload(self._given["lens"], np.array(camera.lens), first)
             device.upload(self._frame, np.ascontiguousarray(image), first)
-        assert device.allocations == self._frozen_at, "memory was allocated for a frame"
 
     def _prepare(self, width: int, height: int, camera: Camera) -> None:
         """Make everything for frames of this size, and freeze it."""
@@ -131,11 +130,16 @@ class Frames:
         if self._expected.get(batch) != rois:
             padded = [*rois, *[rois[0]] * (batch - len(rois))]
             self._send(plan, "next_roi", _rows(padded))
-        results = plan.run()
+        results = self._run(plan)
         self._last = _Run(plan, rois, results)
         found = [_landmarks(results, row, roi) for row, roi in enumerate(rois)]
         self._expected[batch] = tuple(person.next_roi for person in found)
         return found
+
+    def _run(self, plan: Plan) -> dict[str, np.ndarray]:
+        results = plan.run()
+        assert self._device.allocations == self._frozen_at, "memory was allocated for a frame"
+        return results
 
     def detect(self, part: Roi | None = None) -> list[Detection]:
         """People in the frame, or in a part of it, best first."""
@@ -143,7 +147,7 @@ class Frames:
         part = part or letterbox_roi(*self._size)
         affine = crop_to_image(part, DETECTOR_SIZE)[None]
         self._send(self._detection, "detector_affine", affine)
-        found = self._detection.run()
+        found = self._run(self._detection)
         return decode_detections(found["boxes"][0], found["scores"][0], *self._size, roi=part)
 
     def look_closer(self) -> list[Detection]:
