@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,9 @@ class CupyDevice:
     def alloc(self, name: str, form: Form) -> Buffer:
         self._expect_thawed(f"allocate {name!r}")
         with self._count:
-            return Buffer(name, self._cupy.zeros(*form))
+            buffer = Buffer(name, self._cupy.zeros(*form))
+        self._cupy.cuda.get_current_stream().synchronize()  # our streams do not wait for that one
+        return buffer
 
     def view(self, name: str, whole: Buffer, offset: int, form: Form) -> Buffer:
         shape, dtype = form
@@ -91,7 +94,8 @@ class CupyDevice:
         try:
             queue()
         except BaseException:
-            stream.end_capture()
+            with suppress(Exception):  # the capture may be broken, which the first error tells of
+                stream.end_capture()
             raise
         return stream.end_capture()
 
