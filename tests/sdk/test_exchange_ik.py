@@ -79,6 +79,17 @@ def test_a_guess_is_never_made_worse(rng: np.random.Generator) -> None:
     assert fit.residual_mean_mm.max() < 1e-2
 
 
+def test_a_joint_may_move_nothing(rng: np.random.Generator) -> None:
+    body = body_from_arrays(tiny_arrays())
+    weights, leaf = body.lbs_weights.copy(), 23
+    weights[:, body.parents[leaf]] += weights[:, leaf]
+    weights[:, leaf] = 0
+    body = replace(body, lbs_weights=weights)
+    rotmats, betas, transl = made_up_pose(rng, 2, 0.1)
+    vertices = pose(body, rotmats, 0.1 * betas, transl)
+    assert fit_body(body, vertices, rotmats, 0.1 * betas).residual_mean_mm.max() < 1e-2
+
+
 def test_the_squares_are_those_of_the_mesh_and_their_gradient_is_right(
     open_body: Body, rng: np.random.Generator
 ) -> None:

@@ -86,6 +86,15 @@ def test_frames_are_even_and_gaps_filled_and_told(motion: Motion, recording: Rec
     np.testing.assert_allclose(np.diff(motion.transl[:, 0]), 0.1, atol=2e-3)
 
 
+def test_a_bone_that_moves_nothing_ends_at_its_joint(motion: Motion, tmp_path: Path) -> None:
+    weights, hand = motion.body.lbs_weights.copy(), 23
+    weights[:, hand] = 0
+    write_bvh(tmp_path / "m.bvh", replace(motion, body=replace(motion.body, lbs_weights=weights)))
+    text = (tmp_path / "m.bvh").read_text()
+    assert "OFFSET 0.000000 0.000000 0.000000" in text.split("JOINT right_hand")[1]
+    assert "nan" not in text
+
+
 def test_bvh_holds_the_joints(motion: Motion, tmp_path: Path) -> None:
     write_bvh(tmp_path / "motion.bvh", motion)
     bvh = read_bvh(tmp_path / "motion.bvh")

@@ -86,12 +86,14 @@ def _joint_lines(
 
 
 def _ends(motion: Motion) -> Float64:
-    """(K, 3) where a bone without children ends: twice as far as the middle of what it moves."""
-    body = motion.body
+    """(K, 3) where a bone without children ends: twice as far as the middle of what it moves; at
+    its joint where it moves nothing."""
+    body, rest = motion.body, motion.rest_joints
     shaped = body.v_template + body.shapedirs.astype(np.float64) @ motion.betas
     weights = body.lbs_weights.astype(np.float64)
-    middle = weights.T @ shaped / weights.sum(0)[:, None]
-    return 2 * (middle - motion.rest_joints)
+    moved = weights.sum(0)[:, None]
+    middle = np.divide(weights.T @ shaped, moved, out=rest.copy(), where=moved > 0)
+    return 2 * (middle - rest)
 
 
 def _depth_first(parents: Array) -> list[int]:

@@ -113,7 +113,7 @@ def answers(sums: Sums, pose: Pose, f: int, fields: Float64) -> tuple[Float64, F
     towards = mesh.gathered(np.moveaxis(D, -1, 0))
     force = fields.sum(0).T
     pull = np.concatenate([mesh.torques(towards), force], 1).T
-    return pull, np.linalg.solve(mesh.normal[0], pull)
+    return pull, np.linalg.solve(_damped(mesh.normal, np.zeros(1))[0], pull)
 
 
 def refine(sums: Sums, pose: Pose) -> Pose:
@@ -121,10 +121,7 @@ def refine(sums: Sums, pose: Pose) -> Pose:
     damping = np.full(len(pose.transl), 1e-4)
     here = _Mesh(sums, pose)
     for _ in range(STEPS):
-        normal = here.normal
-        diagonal = np.einsum("fii->fi", normal)
-        diagonal *= 1 + damping[:, None]
-        diagonal += 1e-12 * diagonal.max(1, keepdims=True)
+        normal = _damped(here.normal, damping)
         step = np.linalg.solve(normal, here.pull[..., None])[..., 0].astype(np.float64)
         trial = _Mesh(sums, here.moved(step))
         better = trial.cost < here.cost
@@ -134,6 +131,15 @@ def refine(sums: Sums, pose: Pose) -> Pose:
         if (change < SETTLED).all():
             break
     return here.pose
+
+
+def _damped(normal: Float64, damping: Float64) -> Float64:
+    """The same array, its diagonal (1 + damping) times as large, and never 0: a joint may move
+    nothing."""
+    diagonal = np.einsum("fii->fi", normal)
+    diagonal *= 1 + damping[:, None]
+    diagonal += 1e-12 * diagonal.max(1, keepdims=True)
+    return normal
 
 
 class _Mesh:
