@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,6 +29,22 @@ def import_onnxruntime() -> ModuleType:
             f"files: run  pip uninstall -y {' '.join(installed)}  and install only one of them"
         )
     return onnxruntime
+
+
+def open_session(path: str | PathLike[str], threads: int) -> Any:
+    """An ONNX file's session on the CPU. Raises: EngineError, MissingDependency."""
+    ort = import_onnxruntime()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the binding's own classes, which share no base
+        raise EngineError(
+            f"ONNX Runtime {ort.__version__} cannot load {path}: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def spec_from_node(node: Any, where: str) -> TensorSpec:
@@ -61,21 +78,7 @@ class OnnxRuntimeEngine(CpuEngine):
 
     def _session(self, threads: int) -> Any:
         if threads not in self._sessions:
-            ort = import_onnxruntime()
-            options = ort.SessionOptions()
-            options.intra_op_num_threads = threads
-            options.inter_op_num_threads = 1
-            options.log_severity_level = 3
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-            try:
-                self._sessions[threads] = ort.InferenceSession(
-                    str(self._path), options, providers=["CPUExecutionProvider"]
-                )
-            except Exception as error:  # the binding's own classes, which share no base
-                raise EngineError(
-                    f"ONNX Runtime {ort.__version__} cannot load {self._path}: "
-                    f"{str(error).splitlines()[0]}"
-                ) from error
+            self._sessions[threads] = open_session(self._path, threads)
         return self._sessions[threads]
 
     def _context(self, batch: int, threads: int) -> CpuContext:

@@ -17,6 +17,7 @@ from ..engine import BATCH, Caps, Stream, TensorSpec
 from ..errors import EngineError, MissingDependency
 from ..manifest import Precision, Stage
 from . import BACKENDS
+from .cpu import largest_batch
 from .gpu import GpuContext, GpuEngine, stream_pointer
 
 if TYPE_CHECKING:
@@ -242,10 +243,7 @@ class TensorRtEngine(GpuEngine):
             raise _failure(self.backend, f"load on {device} the engine", plan, self._logger.errors)
         self._engine = engine
         self._check_io(plan)
-        batched = any(spec.batched for spec in built.inputs)
-        fixed = next((int(s.shape[0]) for s in built.inputs if s.shape and not s.batched), 1)
-        largest = max(self.batches) if batched else fixed
-        self.caps = Caps("cuda", largest, True)
+        self.caps = Caps("cuda", min(largest_batch(self.inputs), max(self.batches)), True)
 
     def _check_io(self, plan: Path) -> None:
         """Raises: EngineError when the plan's tensors are not those of its listing."""

@@ -51,13 +51,12 @@ class LandmarkNetwork:
 
     def __init__(self, engine: Engine, max_people: int, threads: int) -> None:
         self._engine = BatchedEngine(engine, max_people, threads)
-        self._image: np.ndarray
         self._rois: Sequence[Roi]
         self._context: Context
 
     def prepare(self, image: np.ndarray, rois: Sequence[Roi]) -> None:
         """Cut the crops into the network's input."""
-        self._image, self._rois = image, rois
+        self._rois = rois
         self._context = self._engine.context(len(rois))
         warp_crops(image, rois, self._context.buffers["image"], extend=True)
 

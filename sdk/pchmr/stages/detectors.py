@@ -16,9 +16,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pchmr_engines.backends.onnxruntime import import_onnxruntime
+from pchmr_engines.backends.onnxruntime import open_session
 from pchmr_engines.engine import Engine
-from pchmr_engines.errors import InputError
+from pchmr_engines.errors import EngineError, InputError
 
 from ..blazepose import Landmarks
 from ..crops import Box, Roi, box_iou, clip_box
@@ -171,14 +171,10 @@ def detector_from_onnx(path: str | os.PathLike[str], format: str, threads: int) 
     """
     if not Path(path).is_file():
         raise InputError(f"{path} is not a file; expected a person detector in ONNX")
-    ort = import_onnxruntime()
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = threads, 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the binding's own classes, which share no base
-        raise InputError(f"{path} is no ONNX detector: {str(error).splitlines()[0]}") from error
+        session = open_session(path, threads)
+    except EngineError as error:
+        raise InputError(f"{path} is no ONNX detector: {error}") from error
     given = session.get_inputs()[0]
     shape = tuple(side if isinstance(side, int) else 640 for side in given.shape[1:])
     dtype = {"tensor(uint8)": "uint8", "tensor(float16)": "float16"}.get(given.type, "float32")
