@@ -14,7 +14,7 @@ from cuda_stand_in import cuda_pipeline
 
 from pchmr import Camera, Person, Pipeline
 from pchmr.crops import Roi, crop_to_image
-from pchmr.cuda import cupy_device, parts
+from pchmr.cuda import cupy_device, executor, parts
 from pchmr.stages import blazepose as stages
 from pchmr_engines.bundle import Bundle
 from pchmr_engines.errors import EngineError, InputError, MissingDependency, PchmrError
@@ -145,6 +145,35 @@ def test_engines_that_cannot_be_captured_run_on_the_streams(make: Make, walk: li
         assert pipe(image)
     assert recorder.replays == 0
     assert recorder.frozen
+
+
+def test_frames_alone_with_and_without_a_graph(
+    make: Make, open_bundle: Bundle, walk: list[Image]
+) -> None:
+    """What benchmarks/gpu.py times: the same numbers either way, and no mesh comes down."""
+    make(Recorder())  # the stand-ins, for what comes now
+    found, height, width = [], *walk[0].shape[:2]
+    for graph in (True, False):
+        recorder = Recorder()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(executor, "CupyDevice", lambda recorder=recorder: recorder)
+            frames = executor.load_frames(open_bundle, graph=graph)
+        frames.begin(walk[0], Camera.from_size(width, height))
+        recorder.log.clear()
+        (person,) = frames.follow([Roi((655.0, 400.0), 820.0, 0.05)])
+        found.append(person)
+        assert recorder.replays == graph
+        assert not [name for name in recorder.log if "calibrated" in name]
+        meshes = frames.results([person.roi])
+        assert meshes["calibrated"].shape == meshes["vertices"].shape
+        assert not set(frames.results([person.roi], meshes=False)) & {"calibrated", "vertices"}
+    np.testing.assert_array_equal(found[0].keypoints_2d, found[1].keypoints_2d)
+
+
+def test_a_graph_needs_engines_that_can_be_captured(make: Make, open_bundle: Bundle) -> None:
+    make(Recorder(), capturable=False)
+    with pytest.raises(EngineError, match="engines of tensorrt cannot be part of a CUDA graph"):
+        executor.load_frames(open_bundle, graph=True)
 
 
 def test_nobody_is_nobody(make: Make) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from time import perf_counter_ns
 
 import numpy as np
 
+from pchmr_engines.bundle import Bundle
+from pchmr_engines.engine import Engine
 from pchmr_engines.errors import InputError
 
 from ..assembly import Assembly
+from ..bodies import BodyModel, body_from_arrays
+from ..bundle_networks import BundleNetworks
 from ..camera import Camera
 from ..lens import Lens
 from ..stages.base import Board
@@ -34,6 +39,23 @@ def on_device(
     frames = Frames(parts_of(assembly, networks.backend), gpu, networks.max_people)
     finder = CudaFinder(frames, camera, networks.max_people, assembly.detector_stride)
     return finder, CudaExecutor(frames)
+
+
+def load_frames(
+    bundle: Bundle,
+    topology: str = "parallel",
+    backend: str = "auto",
+    max_people: int = 1,
+    graph: bool | None = None,
+    engines: Mapping[str, Engine] | None = None,
+) -> Frames:
+    """The frames alone, without a tracker or results for people, as benchmarks want them.
+
+    graph, engines: see `Frames` and `parts_of`, which raise what `on_device` does.
+    """
+    gpu, model = CupyDevice(), BodyModel(body_from_arrays(bundle.body()))
+    assembly = Assembly(BundleNetworks(bundle, backend, 1, max_people), topology, model)
+    return Frames(parts_of(assembly, backend, engines), gpu, max_people, graph)
 
 
 class CudaFinder:

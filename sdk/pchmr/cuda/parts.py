@@ -109,8 +109,12 @@ class Parts:
         return found
 
 
-def parts_of(assembly: Assembly, backend: str) -> Parts:
+def parts_of(
+    assembly: Assembly, backend: str, engines: Mapping[str, Engine] | None = None
+) -> Parts:
     """The parts of a pipeline that is assembled for the CPU otherwise.
+
+    engines: by role, instead of the bundle's.
 
     Raises: EngineError for what only the CPU runs, and for engines that cannot run here.
     """
@@ -152,10 +156,10 @@ def parts_of(assembly: Assembly, backend: str) -> Parts:
         calibration = SparseWeights(*slots)
         if Perceptrons.read(arrays, pair.prefix, assembly.model, calibration):
             raise only_on_the_cpu("a calibration with perceptrons")
-    engines = engines_of(networks.bundle, {role: s.name for role, s in stages.items()}, backend)
+    names = {role: stage.name for role, stage in stages.items()}
     return Parts(
         topology,
-        engines,
+        engines_of(networks.bundle, names, backend) if engines is None else engines,
         body,
         assembly.skeleton,
         columns,
