@@ -16,6 +16,7 @@ from live_fakes import (
     make_session,
     wait_for,
 )
+from waiting import wait_until
 
 from pchmr.live import Action, View
 from pchmr.readers import Frame
@@ -172,8 +173,7 @@ def test_pause() -> None:
         session.paused = True
         for frame in many[2:4]:
             given.put(frame)
-        while session.source._waiting or not given.empty():
-            pass
+        wait_until(lambda: given.empty() and not session.source._waiting)
         assert results.take(0.05) is None
         session.paused = False
         resets = pipeline.resets
