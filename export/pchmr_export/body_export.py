@@ -100,15 +100,20 @@ def export_calibration(module: CalibrationModule, path: Path) -> StageFile:
     Raises: InputError where the module fits a torso, which takes an SVD, or turns bones about
     themselves, whose graph ends OpenVINO 2026.4 with a segmentation fault on one thread.
     """
-    if module.options.prealign != "none" or module.self_rotation is not None:
-        raise InputError(
-            f"{path.name}: a calibration with prealign='torso' or self-rotation cannot become "
-            "ONNX: switch them off in Options, or leave the calibration to the runtime's kernels"
-        )
+    check_exportable(module, path.name)
     stage = CalibrationStage(module)
     return export_graph(
         stage, stage.inputs, stage.outputs, path, lambda key: key.removeprefix("module.")
     )
+
+
+def check_exportable(module: CalibrationModule, where: str) -> None:
+    """Raises: InputError as `export_calibration` says."""
+    if module.options.prealign != "none" or module.self_rotation is not None:
+        raise InputError(
+            f"{where}: a calibration with prealign='torso' or self-rotation cannot become ONNX: "
+            "switch them off in Options, or leave the calibration to the runtime's kernels"
+        )
 
 
 def example_theta(layer: SmplLayer, rows: int = 2) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from .assemble import Progress
     from .recipe import Recipe
+    from .single_forms import Whole
 
 
 def export(
@@ -53,9 +54,6 @@ def export(
     topology: Annotated[
         str, typer.Option(help="Of the single file: serial or parallel.")
     ] = "serial",
-    frame: Annotated[
-        str, typer.Option(help="WIDTHxHEIGHT of the single file's full frames.")
-    ] = "1920x1080",
     report: Annotated[
         bool, typer.Option(help="Write report/ into the bundle: tables, plots, times measured.")
     ] = True,
@@ -79,6 +77,11 @@ def export(
         return
     if recipe is None:
         raise InputError("which recipe? give a .toml or a name that  pchmr export --list  shows")
+    if recipe in OPEN and single_file is not None:
+        from .single_forms import whole_of_open
+
+        _export_single(whole_of_open(recipe, topology), single_file)
+        return
     if recipe in OPEN:
         _export_open(recipe, out)
         return
@@ -87,11 +90,9 @@ def export(
         typer.echo(recipe_text(chosen), nl=False)
         return
     if single_file is not None:
-        from .single_file import export_single_file
+        from .single_forms import whole_of_recipe
 
-        file, gates = export_single_file(chosen, topology, single_file, _frame_size(frame))
-        _print_gates(gates)
-        typer.echo(f"{file.path}: {'; '.join(map(str, (*file.inputs, *file.outputs)))}")
+        _export_single(whole_of_recipe(chosen, topology, trust), single_file)
         return
     from .assemble import export_recipe
     from .work_folder import WorkFolder
@@ -156,17 +157,16 @@ def _pair(option: str, text: str) -> tuple[str, str]:
     return name, file
 
 
-def _frame_size(text: str) -> tuple[int, int]:
-    from pchmr_engines.errors import InputError
-
-    width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise InputError(f"--frame {text}: expected WIDTHxHEIGHT, as 1920x1080")
-    return int(width), int(height)
-
-
 def _absolute(file: str) -> str:
     return file if file == "seeded" else str(Path(file).expanduser().absolute())
+
+
+def _export_single(whole: "Whole", path: Path) -> None:
+    from .single_file import export_single_file
+
+    file, gates = export_single_file(whole, path)
+    _print_gates(gates)
+    typer.echo(f"{file.path}: {'; '.join(map(str, (*file.inputs, *file.outputs)))}")
 
 
 def _export_open(name: str, out: Path) -> None:

@@ -232,7 +232,7 @@ def person_crops(
     recipe: Recipe, networks: Mapping[str, LoadedNetwork], stage: str, clip: Clip
 ) -> list[PersonCrop]:
     """The crops that a stage sees of a clip."""
-    rule = _convention(networks[stage])
+    rule = convention(networks[stage])
     scale = recipe.stages[stage].settings.get("box_scale", 1.0)
     found = []
     for image, box in zip(clip.images, clip.boxes, strict=True):
@@ -254,7 +254,7 @@ def clip_view(
 ) -> View:
     """A clip as the networks of a topology take it."""
     crops = [
-        _crop(_convention(networks[stage]), person_crops(recipe, networks, stage, clip))
+        _crop(convention(networks[stage]), person_crops(recipe, networks, stage, clip))
         for stage in crop_stages(networks, topology)
     ]
     return View(crops[0], clip.size, len(clip.images), crops[1] if crops[1:] else None)
@@ -268,7 +268,8 @@ def _crop(rule: ImageInput, crops: Sequence[PersonCrop]) -> Crop:
     return Crop(torch.from_numpy(values), torch.from_numpy(affine))
 
 
-def _convention(network: LoadedNetwork) -> ImageInput:
+def convention(network: LoadedNetwork) -> ImageInput:
+    """How a network over crops takes them."""
     given = network.spec.input
     assert isinstance(given, ImageInput)
     return given

@@ -3,7 +3,7 @@
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,12 +41,13 @@ def export_graph(
     outputs: Sequence[str],
     path: Path,
     rename: Callable[[str], str] = str,
+    metadata: Mapping[str, str] | None = None,
 ) -> StageFile:
     """Write a module, in evaluation mode, as ONNX with a free batch.
 
     module: takes the inputs in their order and gives the outputs, one tensor or a tuple. rename:
-    module key -> name of the tensor in the graph. Norms are folded into the convolution or matrix
-    product before them; one that follows a sum or an activation stays.
+    module key -> name of the tensor in the graph. metadata: kept in the file. Norms are folded into
+    the convolution or matrix product before them; one that follows a sum or an activation stays.
 
     Raises: InputError, one line, for a module that torch cannot trace, whose graph branches, or
     whose outputs do not have the batch as their first and only free dimension.
@@ -61,6 +62,7 @@ def export_graph(
     model = program.model
     _check_operators(model, name)
     _clean(model, name)
+    model.metadata_props.update(metadata or {})
     specs = tuple(_output_spec(value, name) for value in model.graph.outputs)
     return StageFile(path, save_graph(model, path), tuple(inputs), specs)
 

@@ -31,7 +31,8 @@ class OpenView:
 
     keypoints: (N, 33, 3), pixels and visibility; world: (N, 33, 3), metres, oriented as the camera;
     crop_rotation: (N, 3, 3), the crop's camera to the full one; crop_size: (N,) pixels; focal and
-    centre: (2,) pixels.
+    centre: (2,) pixels. pose_keypoints, pose_world: of a landmark network that the pose stream has
+    of its own.
     """
 
     keypoints: Tensor
@@ -40,6 +41,8 @@ class OpenView:
     crop_size: Tensor
     focal: Tensor
     centre: Tensor
+    pose_keypoints: Tensor | None = None
+    pose_world: Tensor | None = None
 
     @property
     def rows(self) -> int:
@@ -134,13 +137,15 @@ class OpenPoseStream(OpenLifter):
         self.register_buffer("carry", carry.double())
 
     def forward(self, view: OpenView, mesh: Mesh) -> Target:  # type: ignore[override]
-        joints, lifted = self.lift(view.keypoints, view)
+        keypoints = view.keypoints if view.pose_keypoints is None else view.pose_keypoints
+        world = view.world if view.pose_world is None else view.pose_world
+        joints, lifted = self.lift(keypoints, view)
         hips = lifted[:, HIPS].mean(1, keepdim=True)
-        depth = (1 - WORLD) * lifted[..., 2:] + WORLD * (view.world + hips)[..., 2:]
+        depth = (1 - WORLD) * lifted[..., 2:] + WORLD * (world + hips)[..., 2:]
         root = (mesh.translation + mesh.source[:, 0])[:, None]
         z = (depth + root[..., 2:]).clamp(min=NEAREST_POINT_M)
-        seen = torch.cat([view.rays(view.keypoints) * z, z], -1)
-        visibility = view.keypoints[..., 2:]
+        seen = torch.cat([view.rays(keypoints) * z, z], -1)
+        visibility = keypoints[..., 2:]
         target = joints + self.carry @ ((seen - root - lifted) * visibility)
         trust = self.carry / self.carry.sum(1, keepdim=True).clamp(min=1e-6)
         return Target(target, (trust @ visibility)[..., 0])
