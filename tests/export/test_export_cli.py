@@ -111,7 +111,7 @@ def test_the_whole_is_one_file_for_other_runtimes(run: Run, tmp_path: Path) -> N
         (("spin_hmr+semgcn_plain", "--checkpoint", "pose2d=x.pt"), "has no such stage"),
         (("spin_hmr+semgcn_plain", "--body", "none.pkl"), "there is no file"),
         (("spin_hmr+videopose3d_h36m_9", "--single-file", "x.onnx"), "sees several frames"),
-        (("open", "--single-file", "x.onnx", "--topology", "template"), "expected serial or parall"),
+        (("open", "--single-file", "x.onnx", "--topology", "template"), "expected serial or"),
         (
             ("spin_hmr+semgcn_plain", "--single-file", "x.onnx", "--topology", "parallel"),
             "no single file of 'parallel'; its stages allow serial",
