@@ -32,7 +32,13 @@ from pchmr_engines.bundle import Bundle
 from pchmr_engines.engine import Engine
 from pchmr_export.mesh_budget import composed, mesh_differences
 from pchmr_export.precision import LEVELS, LOWER, BudgetExceeded, Lowered, lower_stage, spread
-from pchmr_export.rehearsal import real_frames, recorded_inputs, rehearsed, run_people
+from pchmr_export.rehearsal import (
+    clips_to_calibrate_on,
+    clips_to_judge_by,
+    recorded_inputs,
+    rehearsed,
+    run_people,
+)
 
 TIMED = {"bf16": ("openvino",), "int8": ("openvino", "onnxruntime")}
 SECONDS = 3.0  # of timing a pair
@@ -51,8 +57,7 @@ def main() -> None:
     report: dict[str, Any] = {**facts, "frames": options.frames, "bundles": {}}
     for name in options.bundle or ("open", "open-plus"):
         bundle = Bundle.load(name)
-        judge_by = real_frames(first=100, count=options.frames)[:1]
-        judge_by += real_frames(first=40, count=options.frames)[1:]
+        judge_by = clips_to_judge_by(options.frames)
         rows = measure(bundle, options.precision or LOWER, judge_by)
         report["bundles"][name] = {"followed_mm": followed(bundle, judge_by), "rows": rows}
         show(name, rows)
@@ -70,7 +75,7 @@ def followed(bundle: Bundle, clips: Any) -> float:
 
 
 def measure(bundle: Bundle, precisions: Sequence[str], judge_by: Any) -> list[dict[str, Any]]:
-    given = [recorded_inputs(bundle, clips) for clips in (real_frames(), judge_by)]
+    given = [recorded_inputs(bundle, clips) for clips in (clips_to_calibrate_on(), judge_by)]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         held: dict[str, dict[str, Lowered]] = {precision: {} for precision in precisions}

@@ -1,7 +1,7 @@
-"""From a recipe to a bundle: people, stages, body and gates, written whole or not at all.
+"""From a recipe to a bundle: people, stages, body, gates, precisions; written whole or not at all.
 
-report = export_recipe(read_recipe(Path("recipe.toml")), Path("bundle"))
-report.gates, report.bundle.manifest
+exported = export_recipe(read_recipe(Path("recipe.toml")), Path("bundle"))
+exported.gates, exported.bundle.manifest
 """
 
 import hashlib
@@ -10,19 +10,18 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from pchmr_engines.bundle import Bundle, write_bundle
 from pchmr_engines.errors import InputError
-from pchmr_engines.manifest import BodyFile, Manifest
-from pchmr_engines.store import folder_beside, npz_bytes, sha256_of
-from pchmr_engines.verify import Gate
+from pchmr_engines.manifest import BodyFile, Manifest, Precision
+from pchmr_engines.store import folder_beside, npz_bytes, path_inside, sha256_of
+from pchmr_engines.verify import Gate, verify_bundle
 
 from .custom_stage import check_trust, check_vertices, is_file, load_custom
 from .gates import check, installed_backends
-from .lowering import LoweredBundle, add_graphs, lower_bundle
-from .people_stages import PEOPLE, build_people_stage
-from .recipe import Recipe
+from .lowering import LoweredBundle, Wanted, lower_bundle, lower_precisions
+from .people_stages import build_people_stage
+from .recipe import PEOPLE, Recipe
 from .recipe_body import RecipeBody, make_body
 from .stage_build import BuiltStage, build_stage, load_network
 from .stage_forms import LoadedNetwork
@@ -60,6 +59,7 @@ def export_recipe(
     work = work or WorkFolder()
     with locked(target):
         _check_files(recipe, trust)
+        lower_precisions(recipe.wanted)
         _check_space(recipe, target, work)
         progress("body and calibration weights")
         body = make_body(recipe)
@@ -80,27 +80,56 @@ def export_recipe(
         manifest, files = _bundle_parts(recipe, body, built)
         progress("composition")
         composed = _composition(recipe, body, manifest, files, work, custom)
-        progress("bundle")
-        bundle = write_bundle(target, _with_composition(manifest, composed), files)
-        bundle, lowered = _lowered(recipe, bundle, work, progress)
-    gates = tuple(gate for stage in built for gate in stage.gates)
-    return Exported(bundle, (*gates, *composed), lowered)
+        gates = (*(gate for stage in built for gate in stage.gates), *composed)
+        manifest = _with_composition(manifest, composed)
+        return _written(target, manifest, files, gates, recipe.wanted, work, progress)
 
 
-def _lowered(
-    recipe: Recipe, bundle: Bundle, work: WorkFolder, progress: Progress
-) -> tuple[Bundle, LoweredBundle | None]:
-    """The bundle with the graphs of the recipe's other precisions, those that held."""
-    wanted: dict[str, tuple[Any, ...]] = {
-        name: stage.precisions
-        for name, stage in recipe.stages.items()
-        if stage.precisions != ("fp32",)
-    }
-    if not wanted:
-        return bundle, None
-    with folder_beside(work.root / "lower") as folder:
-        lowered = lower_bundle(bundle, wanted, folder, progress=progress)
-        return add_graphs(bundle, lowered), lowered
+def export_open(
+    name: str,
+    target: Path,
+    precisions: Sequence[Precision] = ("fp32",),
+    work: WorkFolder | None = None,
+    progress: Progress = lambda step: None,
+) -> Exported:
+    """The bundle `open` or `open-plus` in a folder of its own, all its stages in `precisions`.
+
+    Raises: PchmrError, as `export_recipe`.
+    """
+    with locked(target):
+        progress("bundle of float32")
+        bundle = Bundle.load(name)
+        wanted = dict.fromkeys(bundle.stages, precisions)
+        lower_precisions(wanted)
+        progress("gates")
+        files = {ref.file: path_inside(bundle.root, ref.file) for ref in bundle.manifest.files()}
+        gates = tuple(
+            gate
+            for backend in installed_backends()
+            for gate in check(verify_bundle(bundle, backend, precision="fp32"))
+        )
+        work = work or WorkFolder()
+        return _written(target, bundle.manifest, files, gates, wanted, work, progress)
+
+
+def _written(
+    target: Path,
+    manifest: Manifest,
+    files: Mapping[str, bytes | Path],
+    gates: tuple[Gate, ...],
+    wanted: Wanted,
+    work: WorkFolder,
+    progress: Progress,
+) -> Exported:
+    """The bundle, with the graphs of other precisions than fp32 that held."""
+    lowered = None
+    if lower_precisions(wanted):
+        with folder_beside(work.root / "lower") as folder:
+            bundle = write_bundle(folder / "bundle", manifest, files)
+            lowered = lower_bundle(bundle, wanted, work, progress)
+        manifest, files = replace(manifest, stages=lowered.stages), {**files, **lowered.files}
+    progress("bundle")
+    return Exported(write_bundle(target, manifest, files), gates, lowered)
 
 
 def _composition(

@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from pchmr_engines.manifest import Precision
     from pchmr_engines.verify import Gate
 
-    from .assemble import Progress
+    from .assemble import Exported, Progress
+    from .lowering import LoweredBundle
     from .recipe import Recipe
     from .single_forms import Whole
 
@@ -44,6 +47,12 @@ def export(
     work: Annotated[
         Path | None, typer.Option(help="Where finished stages are kept; the cache by default.")
     ] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Also fp16, bf16, int8, fp8, within budgets; repeat. Default stays fp32."
+        ),
+    ] = None,
     trust: Annotated[
         bool, typer.Option(help="Run the code of the recipe's custom stages.")
     ] = False,
@@ -63,6 +72,7 @@ def export(
     pchmr export --list
     pchmr export spin_hmr+videopose3d_h36m_243 --show > recipe.toml
     pchmr export recipe.toml -o bundle/
+    pchmr export open -o bundle/ --precision fp16 --precision bf16
     """
     from importlib.util import find_spec
 
@@ -77,15 +87,21 @@ def export(
         return
     if recipe is None:
         raise InputError("which recipe? give a .toml or a name that  pchmr export --list  shows")
+    from .assemble import export_open, export_recipe
+    from .work_folder import WorkFolder
+
+    folder, precisions = WorkFolder(work) if work else None, _precisions(precision)
     if recipe in OPEN and single_file is not None:
         from .single_forms import whole_of_open
 
         _export_single(whole_of_open(recipe, topology), single_file)
         return
     if recipe in OPEN:
-        _export_open(recipe, out)
+        with _progress() as progress:
+            exported = export_open(recipe, out, precisions or ("fp32",), folder, progress)
+        _print_exported(exported, report)
         return
-    chosen = _changed(_find(recipe), checkpoint, body, regressor, calibration)
+    chosen = _changed(_find(recipe), checkpoint, body, regressor, calibration, precisions)
     if show:
         typer.echo(recipe_text(chosen), nl=False)
         return
@@ -94,23 +110,9 @@ def export(
 
         _export_single(whole_of_recipe(chosen, topology, trust), single_file)
         return
-    from .assemble import export_recipe
-    from .work_folder import WorkFolder
-
-    folder = WorkFolder(work) if work else None
-    with _progress(len(chosen.stages)) as progress:
+    with _progress() as progress:
         exported = export_recipe(chosen, out, folder, trust, progress)
-    _print_gates(exported.gates)
-    refused = exported.lowered.refused if exported.lowered else ()
-    for line in refused:
-        typer.echo(f"refused: {line}", err=True)
-    if report:
-        from .report import write_report
-
-        typer.echo(str(write_report(exported.bundle, exported.gates, exported.lowered)))
-    typer.echo(f"{exported.bundle.root}: {', '.join(chosen.topologies)}")
-    if refused:
-        raise typer.Exit(1)
+    _print_exported(exported, report)
 
 
 def _find(text: str) -> "Recipe":
@@ -127,11 +129,13 @@ def _changed(
     body: str | None,
     regressors: list[str] | None,
     calibration: Path | None,
+    precisions: "tuple[Precision, ...]",
 ) -> "Recipe":
     """The recipe with files of the command line, whose paths begin in the current folder."""
     from dataclasses import replace
 
     from .recipe import with_files
+    from .recipe_checks import checked
 
     def pairs(option: str, texts: list[str] | None) -> dict[str, str]:
         return dict(_pair(option, text) for text in texts or ())
@@ -142,10 +146,10 @@ def _changed(
         body if body in (None, "open", "synthetic") else _absolute(str(body)),
         {name: _absolute(file) for name, file in pairs("--regressor", regressors).items()},
     )
-    if calibration is None:
-        return recipe
-    weights = _absolute(str(calibration))
-    return replace(recipe, calibration=replace(recipe.calibration, weights=weights))
+    if calibration is not None:
+        weights = _absolute(str(calibration))
+        recipe = replace(recipe, calibration=replace(recipe.calibration, weights=weights))
+    return checked(replace(recipe, precisions=precisions or recipe.precisions), recipe.name)
 
 
 def _pair(option: str, text: str) -> tuple[str, str]:
@@ -161,6 +165,28 @@ def _absolute(file: str) -> str:
     return file if file == "seeded" else str(Path(file).expanduser().absolute())
 
 
+def _precisions(texts: list[str] | None) -> "tuple[Precision, ...]":
+    """Of the command line; fp32 leads unless it has a place of its own. Raises: InputError."""
+    from pchmr_engines.manifest import precision_named
+
+    named = tuple(dict.fromkeys(precision_named(text) for text in texts or ()))
+    return named if "fp32" in named or not named else ("fp32", *named)
+
+
+@contextmanager
+def _progress() -> "Iterator[Progress]":
+    """A spinner on stderr that names the step, with the time since the export began."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("export", total=None)
+        steps = count(1)
+        yield lambda step: bar.update(task, description=f"{next(steps)}. {step}")
+        bar.update(task, description="exported")
+
+
 def _export_single(whole: "Whole", path: Path) -> None:
     from .single_file import export_single_file
 
@@ -169,37 +195,39 @@ def _export_single(whole: "Whole", path: Path) -> None:
     typer.echo(f"{file.path}: {'; '.join(map(str, (*file.inputs, *file.outputs)))}")
 
 
-def _export_open(name: str, out: Path) -> None:
-    from .open_bundle import OPEN_LANDMARKS, build_bundle
-    from .work_folder import locked
+def _print_exported(exported: "Exported", report: bool) -> None:
+    """Tables, and where things are. Raises: Exit 1 where a precision was refused."""
+    _print_gates(exported.gates)
+    lowered = exported.lowered
+    if lowered:
+        _print_lowered(lowered)
+    if report:
+        from .report import write_report
 
-    with locked(out):
-        build_bundle(out, name, OPEN_LANDMARKS[name])
-    typer.echo(str(out))
+        typer.echo(str(write_report(exported.bundle, exported.gates, lowered)))
+    typer.echo(f"{exported.bundle.root}: {', '.join(exported.bundle.manifest.topologies)}")
+    if lowered and lowered.refused:
+        raise typer.Exit(1)
 
 
-@contextmanager
-def _progress(stages: int) -> "Iterator[Progress]":
-    """A bar on stderr that names the step and how long it has taken so far."""
+def _print_lowered(lowered: "LoweredBundle") -> None:
+    """What of each budget was spent, the layers that stayed float32, and what did not hold."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.table import Table
 
-    from .people_stages import PEOPLE
-
-    steps = len(PEOPLE) + stages + 3  # body, bundle, composition
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("export", total=steps)
-        begun = 0
-
-        def begin(step: str) -> None:
-            nonlocal begun
-            bar.update(task, description=step, completed=begun)
-            begun += 1
-
-        yield begin
-        bar.update(task, description="exported", completed=steps)
+    table = Table(box=None, pad_edge=False)
+    for column in ("lowered", "quantity", "precision", "backend", "mean", "budget"):
+        table.add_column(column, overflow="fold")
+    for figure in (*lowered.spent, *(mesh.spent for mesh in lowered.composed)):
+        budget = f"{figure.budget:.2g} {figure.unit}"
+        names = figure.stage, figure.quantity, figure.precision, figure.backend
+        table.add_row(*names, f"{figure.mean:.2g}", budget)
+    Console(markup=False, highlight=False).print(table)
+    for stage in lowered.stages:
+        for graph in stage.graphs:
+            typer.echo(": ".join((f"{stage.name} in {graph.precision}", *graph.notes)))
+    for line in lowered.refused:
+        typer.echo(f"refused: {line}", err=True)
 
 
 def _print_gates(gates: "tuple[Gate, ...]") -> None:

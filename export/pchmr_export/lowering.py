@@ -1,28 +1,50 @@
 """A bundle in lower precisions: every stage within its budget, and the mesh of them all within its.
 
-result = lower_bundle(bundle, {"landmarks": ("int8", "fp16")}, folder)
+result = lower_bundle(bundle, {"landmarks": ("fp32", "int8"), "lifter": ("bf16", "fp32")}, work)
 result.stages          # the bundle's own, with the graphs that held; result.files: those graphs
 result.refused         # what did not hold, and which stage spent the budget
+
+Every graph and every mesh is a step of the work folder, and is made once.
 """
 
+import json
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from pchmr_engines.bundle import Bundle, write_bundle
+from numpy.typing import NDArray
+
+from pchmr_engines.bundle import Bundle
 from pchmr_engines.manifest import Graph, Parity, Precision, Stage
-from pchmr_engines.store import path_inside
+from pchmr_engines.store import npz_bytes, read_npz, sha256_of
 from pchmr_engines.verify import greatest_difference
 
 from .budgets import Arrays, Spent
 from .mesh_budget import Composed, composed, worst
-from .precision import LEVELS, LOWER, BudgetExceeded, Lowered, lower_stage, spread
-from .rehearsal import Frames, real_frames, recorded_inputs
+from .precision import (
+    LEVELS,
+    LOWER,
+    BudgetExceeded,
+    Lowered,
+    check_judged,
+    graph_file,
+    judges,
+    lower_stage,
+    spread,
+)
+from .rehearsal import Frames, clips_to_calibrate_on, clips_to_judge_by, recorded_inputs
+from .work_folder import WorkFolder
 
 SLACK = 2.0
 """A manifest's tolerance, in differences measured at export: another machine rounds otherwise."""
+FOUND = "found.json"
 
 Progress = Callable[[str], None]
+Wanted = Mapping[str, Sequence[Precision]]
+"""Stage -> its precisions, fp32 among them; the first one runs by default."""
 Made = dict[tuple[str, Precision], Lowered]
 
 
@@ -41,85 +63,136 @@ class LoweredBundle:
     refused: tuple[str, ...]
 
 
+def lower_precisions(wanted: Wanted) -> tuple[Precision, ...]:
+    """The precisions other than fp32. Raises: InputError for one that cannot be judged here."""
+    named = {precision for precisions in wanted.values() for precision in precisions}
+    found = tuple(precision for precision in LOWER if precision in named)
+    for precision in found:
+        check_judged(precision)
+    return found
+
+
 def lower_bundle(
-    bundle: Bundle,
-    wanted: Mapping[str, Sequence[Precision]],
-    folder: Path,
-    calibrate_on: Sequence[Frames] | None = None,
-    judge_by: Sequence[Frames] | None = None,
-    quantiser: str = "nncf",
-    progress: Progress = lambda step: None,
+    bundle: Bundle, wanted: Wanted, work: WorkFolder, progress: Progress = lambda step: None
 ) -> LoweredBundle:
     """Lower stages of a bundle of real weights.
 
-    wanted: stage -> precisions, "fp32" among them where it stands; the first runs by default.
-    folder: for the graphs. calibrate_on, judge_by: clips of frames, different ones.
     Raises: BundleError, EngineError, InputError; budgets that do not hold are in `refused`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    judge_by = judge_by or real_frames(first=100, count=12)
-    progress("real rows")
-    given = [recorded_inputs(bundle, clips) for clips in (calibrate_on or real_frames(), judge_by)]
+    precisions = lower_precisions(wanted)
     made: Made = {}
-    refused: list[str] = []
-
-    def lower(name: str, precision: Precision, levels: Sequence[int] = LEVELS) -> Lowered | None:
-        rows = spread(given[0][name]), spread(given[1][name])
-        stage = bundle.stage(name)
-        try:
-            return lower_stage(bundle, stage, precision, rows, folder, levels, quantiser)
-        except BudgetExceeded as error:
-            refused.append(str(error))
-            return None
-
-    for name, precisions in wanted.items():
-        for precision in precisions:
-            if precision != "fp32":
-                progress(f"{name} in {precision}")
-                if one := lower(name, precision):
-                    made[name, precision] = one
     meshes: list[Composed] = []
-    for precision in LOWER:
-        if any(its == precision for _, its in made):
+    with tempfile.TemporaryDirectory() as scratch:
+        steps = _Steps(bundle, work, Path(scratch))
+        for precision in precisions:
+            for name in (name for name, its in wanted.items() if precision in its):
+                progress(f"{name} in {precision}")
+                if one := steps.lower(name, precision):
+                    made[name, precision] = one
             progress(f"composition in {precision}")
-        meshes += _hold_together(bundle, made, precision, judge_by, refused, lower)
-    stages = tuple(
-        _with_graphs(bundle, stage, wanted.get(stage.name, ()), made)
-        for stage in bundle.manifest.stages
-    )
+            meshes += _hold_together(steps, made, precision)
+        stages = tuple(
+            _with_graphs(bundle, stage, wanted.get(stage.name, ()), made)
+            for stage in bundle.manifest.stages
+        )
     files = {f"stages/{one.path.name}": one.path for one in made.values()}
     figures = tuple(figure for one in made.values() for figure in one.spent)
-    return LoweredBundle(stages, files, figures, tuple(meshes), tuple(refused))
+    return LoweredBundle(stages, files, figures, tuple(meshes), tuple(steps.refused))
 
 
-def _hold_together(
-    bundle: Bundle,
-    made: Made,
-    precision: Precision,
-    clips: Sequence[Frames],
-    refused: list[str],
-    lower: Callable[[str, Precision, Sequence[int]], Lowered | None],
-) -> tuple[Composed, ...]:
+class _Steps:
+    """Graphs and meshes of a bundle, from the work folder where they were made before.
+
+    refused: what did not hold, a line each, in the order in which it was tried.
+    """
+
+    def __init__(self, bundle: Bundle, work: WorkFolder, scratch: Path) -> None:
+        self.bundle, self.work, self.scratch = bundle, work, scratch
+        self.refused: list[str] = []
+
+    @cached_property
+    def judge_by(self) -> Sequence[Frames]:
+        return clips_to_judge_by()
+
+    @cached_property
+    def rows(self) -> tuple[Mapping[str, Arrays], Mapping[str, Arrays]]:
+        """Stage -> its inputs: to calibrate on, and to judge by."""
+        return (
+            recorded_inputs(self.bundle, clips_to_calibrate_on()),
+            recorded_inputs(self.bundle, self.judge_by),
+        )
+
+    def lower(
+        self, name: str, precision: Precision, levels: Sequence[int] = LEVELS
+    ) -> Lowered | None:
+        """A stage's graph that holds its budget, or None."""
+        stage = self.bundle.stage(name)
+
+        def make(folder: Path) -> None:
+            pair = spread(self.rows[0][name]), spread(self.rows[1][name])
+            try:
+                one = lower_stage(self.bundle, stage, precision, pair, folder, levels)
+                found = {"level": one.level, "kept": one.kept, "spent": _plain(one.spent)}
+            except BudgetExceeded as error:
+                found = {"refused": str(error)}
+            (folder / FOUND).write_text(json.dumps(found), encoding="utf-8")
+
+        facts = {"lowered": name, "precision": precision, "levels": list(levels)}
+        folder = self.work.step({**facts, "bundle": self.bundle.manifest.sha256}, make)
+        found = json.loads((folder / FOUND).read_text(encoding="utf-8"))
+        if "refused" in found:
+            self.refused.append(found["refused"])
+            return None
+        path = folder / graph_file(name, precision)
+        figures = tuple(Spent(**figure) for figure in found["spent"])
+        engines = judges(path, precision, 1, self.scratch)
+        return Lowered(stage, precision, path, found["level"], found["kept"], figures, engines)
+
+    def meshes(self, precision: Precision, lowered: Mapping[str, Lowered]) -> tuple[Composed, ...]:
+        """What these stages together make of the mesh."""
+
+        def make(folder: Path) -> None:
+            engines = {name: one.engine for name, one in lowered.items()}
+            made = composed(self.bundle, engines, precision, self.judge_by)
+            arrays: dict[str, NDArray[Any]] = {}
+            for i, mesh in enumerate(made):
+                arrays |= {f"vertices_{i}": mesh.vertices, f"mm_{i}": mesh.mm}
+            (folder / "meshes.npz").write_bytes(npz_bytes(arrays))
+            text = json.dumps(_plain([mesh.spent for mesh in made]))
+            (folder / FOUND).write_text(text, encoding="utf-8")
+
+        graphs = {name: sha256_of(one.path) for name, one in lowered.items()}
+        facts = {"mesh": precision, "graphs": graphs, "bundle": self.bundle.manifest.sha256}
+        folder = self.work.step(facts, make)
+        arrays = read_npz(folder / "meshes.npz")
+        found = json.loads((folder / FOUND).read_text(encoding="utf-8"))
+        return tuple(
+            Composed(Spent(**spent), arrays[f"vertices_{i}"], arrays[f"mm_{i}"])
+            for i, spent in enumerate(found)
+        )
+
+
+def _plain(figures: Sequence[Spent]) -> list[dict[str, str | float]]:
+    return [asdict(figure) for figure in figures]
+
+
+def _hold_together(steps: _Steps, made: Made, precision: Precision) -> tuple[Composed, ...]:
     """The mesh with all stages of a precision together.
 
     While it is over its budget, the stage that spends most gets more layers in float32, and is
     taken out of `made` where it has no more to give.
     """
     while lowered := {name: one for (name, its), one in made.items() if its == precision}:
-        engines = {name: one.engine for name, one in lowered.items()}
-        meshes = composed(bundle, engines, precision, clips)
+        meshes = steps.meshes(precision, lowered)
         total = worst(meshes)
         if total.passed:
             return meshes
-        alone = {
-            name: worst(composed(bundle, {name: engine}, precision, clips))
-            for name, engine in engines.items()
-        }
+        alone = {name: worst(steps.meshes(precision, {name: one})) for name, one in lowered.items()}
         name, most = max(alone.items(), key=lambda item: item[1].share)
         levels = [level for level in LEVELS if level > lowered[name].level]
-        again = lower(name, precision, levels) if levels else None
+        again = steps.lower(name, precision, levels) if levels else None
         kept = f"keeps its last {again.level} layers in" if again else "stays"
-        refused.append(
+        steps.refused.append(
             f"{total.stage} in {precision}: the mesh is {total.mean:.3g} mm a vertex off float32 "
             f"in the mean; allowed are {total.budget:.3g}. Stage {name!r} spends most of it, "
             f"{most.mean:.3g} mm alone, and {kept} float32"
@@ -132,10 +205,7 @@ def _hold_together(
 
 
 def _with_graphs(
-    bundle: Bundle,
-    stage: Stage,
-    precisions: Sequence[Precision],
-    made: Mapping[tuple[str, Precision], Lowered],
+    bundle: Bundle, stage: Stage, precisions: Sequence[Precision], made: Made
 ) -> Stage:
     """The stage with its new graphs, in the order asked for, fp32 behind them unless named."""
     own = {graph.precision: graph for graph in stage.graphs}
@@ -163,10 +233,3 @@ def _graph(lowered: Lowered, data: Arrays) -> Graph:
         parity=parity,
         notes=(lowered.note,),
     )
-
-
-def add_graphs(bundle: Bundle, lowered: LoweredBundle) -> Bundle:
-    """The bundle written anew, in its own place and in one step, with the graphs that held."""
-    manifest = replace(bundle.manifest, stages=lowered.stages)
-    files = {ref.file: path_inside(bundle.root, ref.file) for ref in bundle.manifest.files()}
-    return write_bundle(bundle.root, manifest, {**files, **lowered.files})

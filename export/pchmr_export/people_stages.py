@@ -15,11 +15,10 @@ _STAGES: dict[str, tuple[Role, Callable[[], BlazePoseNetwork]]] = {
     "detector": ("detector", build_detector),
     "landmarks": ("tracker", lambda: build_landmark("full", heatmaps=True)),
 }
-PEOPLE = tuple(_STAGES)
 
 
 def build_people_stage(name: str, work: WorkFolder) -> BuiltStage:
-    """The stage `detector` or `landmarks`. Raises: AssetError: its weights cannot be fetched."""
+    """A stage of `PEOPLE`. Raises: AssetError: its weights cannot be fetched."""
     role, build = _STAGES[name]
 
     def make(folder: Path) -> None:

@@ -4,6 +4,7 @@ A graph that spends too much keeps its last layers in float32, then its last eig
 stage keeps to float32 altogether.
 """
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,7 @@ class Lowered:
     def note(self) -> str:
         """For the manifest and the report."""
         inside = f"; {self.kept} products in float32, the last {self.level} layers"
-        return f"{self.precision} on real crops{inside if self.kept else ''}"
+        return f"judged on real crops{inside if self.kept else ''}"
 
 
 def write_graph(
@@ -103,16 +104,7 @@ def judges(path: Path, precision: str, threads: int | None, scratch: Path) -> di
     scratch: a folder for a copy of the graph, where ONNX Runtime would compute fp16 in float32.
     Raises: InputError where nothing on this machine does; EngineError.
     """
-    able = JUDGES[precision]
-    if precision == "bf16" and not _has_bf16():
-        able = ()
-    wanted = [name for name in able if name in installed_backends()]
-    if not wanted:
-        raise InputError(
-            f"{precision} cannot be judged here: it takes {' or '.join(JUDGES[precision])}"
-            f"{' on a CPU with bf16' if precision == 'bf16' else ''}; leave it out, or export on "
-            "another machine"
-        )
+    wanted = check_judged(precision)
     if precision in ("fp16", "fp8"):
         copy = scratch / f"{path.stem}.rounding.onnx"
         save_graph(rounding(ir.load(path)), copy)
@@ -120,8 +112,21 @@ def judges(path: Path, precision: str, threads: int | None, scratch: Path) -> di
     return {name: engine_from_onnx(path, name, threads, precision, cache=False) for name in wanted}
 
 
-def _has_bf16() -> bool:
-    return "openvino" in installed_backends() and has_bf16()
+def check_judged(precision: str) -> list[str]:
+    """The backends that `judges` a precision here. Raises: InputError where none does."""
+    able = [name for name in JUDGES[precision] if name in installed_backends()]
+    if not able or (precision == "bf16" and not has_bf16()):
+        raise InputError(
+            f"{precision} cannot be judged here: it takes {' or '.join(JUDGES[precision])}"
+            f"{' on a CPU with bf16' if precision == 'bf16' else ''}; leave it out, or export on "
+            "another machine"
+        )
+    return able
+
+
+def graph_file(stage: str, precision: str) -> str:
+    """What the graph of a stage is called."""
+    return f"{stage}.{precision}.onnx"
 
 
 def lower_stage(
@@ -131,29 +136,31 @@ def lower_stage(
     rows: tuple[Arrays, Arrays],
     folder: Path,
     levels: Sequence[int] = LEVELS,
-    quantiser: str = "nncf",
 ) -> Lowered:
-    """The graph that holds its budget with the fewest layers in float32.
+    """The graph that holds its budget with the fewest layers in float32; alone in `folder` then.
 
-    rows: to calibrate on, and to judge by. Raises: BudgetExceeded where none does.
+    rows: to calibrate on, and to judge by. Raises: BudgetExceeded where none does, and there is no
+    graph.
     """
     source = path_inside(bundle.root, stage.graph("fp32", ".onnx").file)
     expected = engine_from_onnx(source, "onnxruntime", 1, cache=False).run(rows[1])
-    path = folder / f"{stage.name}.{precision}.onnx"
+    path = folder / graph_file(stage.name, precision)
     figures: tuple[Spent, ...] = ()
     tried = 0
     for level in levels:
         if level >= depth(ir.load(source)):
             break  # nothing would be left of the precision
-        kept = write_graph(source, path, precision, rows[0], level, quantiser)
-        engines = judges(path, precision, 1, folder)
-        figures = ()
-        for backend, engine in engines.items():
-            off = differences(stage, engine.run(rows[1]), expected)
-            figures += spent(stage.name, backend, precision, off)
+        kept = write_graph(source, path, precision, rows[0], level)
+        with tempfile.TemporaryDirectory() as scratch:
+            engines = judges(path, precision, 1, Path(scratch))
+            figures = ()
+            for backend, engine in engines.items():
+                off = differences(stage, engine.run(rows[1]), expected)
+                figures += spent(stage.name, backend, precision, off)
         if all(figure.passed for figure in figures):
             return Lowered(stage, precision, path, level, kept, figures, engines)
         tried = level
+    path.unlink(missing_ok=True)
     if not figures:
         raise BudgetExceeded(f"stage {stage.name!r} has no more layers to keep in float32", ())
     worst = max(figures, key=share)

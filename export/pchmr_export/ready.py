@@ -75,12 +75,15 @@ def ready_recipe(name: str) -> Recipe:
 def recipe_text(recipe: Recipe) -> str:
     """The TOML of a recipe of registered networks, with what a holder of the files changes.
 
-    Raises: InputError for what no ready recipe has: custom stages, settings.
+    Raises: InputError for what no ready recipe has: custom stages, settings or precisions of one.
     """
-    if any(stage.kind == "custom" or stage.settings for stage in recipe.stages.values()):
+    own = (s.kind == "custom" or s.settings or s.precisions for s in recipe.stages.values())
+    if recipe.people or any(own):
         raise InputError(f"{recipe.name} has stages of its own: change the recipe's own file")
     body, calibration = recipe.body, recipe.calibration
     lines = [f"name = {json.dumps(recipe.name)}", f"topologies = {json.dumps(recipe.topologies)}"]
+    if recipe.precisions != ("fp32",):
+        lines.append(f"precisions = {json.dumps(recipe.precisions)}")
     lines += ["", "[body]", f"file = {json.dumps(body.file)}      # or SMPL_NEUTRAL.pkl"]
     if body.regressors:
         pairs = ", ".join(f"{name} = {json.dumps(file)}" for name, file in body.regressors.items())
@@ -97,6 +100,4 @@ def recipe_text(recipe: Recipe) -> str:
     for name, stage in recipe.stages.items():
         lines += ["", f"[stages.{name}]", f"network = {json.dumps(stage.network)}"]
         lines.append(f"checkpoint = {json.dumps(stage.checkpoint)}")
-        if stage.precisions != ("fp32",):
-            lines.append(f"precisions = {json.dumps(stage.precisions)}")
     return "\n".join(lines) + "\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pchmr_engines.errors import InputError
-from pchmr_engines.manifest import Role, Topology
+from pchmr_engines.manifest import Precision, Role, Topology
 from pchmr_training.calibration import BONES_OF
 from pchmr_training.networks import ImageInput, KeypointInput, NetworkSpec, get_network
 
@@ -27,6 +27,9 @@ ROLES: Mapping[str, Role] = {
     "lifter": "lifter",
 }
 """Stage -> what it does in the pipeline."""
+
+PEOPLE = ("detector", "landmarks")
+"""BlazePose's two networks, which find and follow people in every bundle."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +68,15 @@ class CustomInput:
 class StageRecipe:
     """One stage: a network of the registry and its checkpoint, or a source of the user's own.
 
-    network: a name of `pchmr networks`. checkpoint: a file, or "seeded". precisions: the first one
-    runs by default. source (kind "custom"): "package.module:factory", or an .onnx or .ts file.
-    outputs: names of what it gives, in order. skeleton: of the output. settings: for the runtime.
+    network: a name of `pchmr networks`. checkpoint: a file, or "seeded". precisions: by default the
+    recipe's. source (kind "custom"): "package.module:factory", or an .onnx or .ts file. outputs:
+    names of what it gives, in order. skeleton: of the output. settings: for the runtime.
     """
 
     kind: Literal["network", "custom"] = "network"
     network: str | None = None
     checkpoint: str | None = None
-    precisions: tuple[str, ...] = ("fp32",)
+    precisions: tuple[Precision, ...] = ()
     licence: str | None = None
     source: str | None = None
     takes: CustomInput | None = None
@@ -105,6 +108,13 @@ class StageRecipe:
 
 
 @dataclass(frozen=True)
+class PeopleRecipe:
+    """What a recipe may say of a stage of `PEOPLE`."""
+
+    precisions: tuple[Precision, ...] = ()
+
+
+@dataclass(frozen=True)
 class BodyRecipe:
     """file: SMPL's .pkl or .npz, an open body's .npz, "open" or "synthetic". regressors: skeleton
     -> .npy (N, V), those that the file lacks. licence: one line, for the manifest."""
@@ -128,14 +138,17 @@ class CalibrationRecipe:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A bundle's parts. topologies: by default all that the stages allow. folder: where relative
-    paths begin, not part of the file."""
+    """A bundle's parts. topologies: by default all that the stages allow. precisions: of each stage
+    that does not say its own; the first one runs by default. Not of the file's own: people, of the
+    stages of `PEOPLE`, and folder, where relative paths begin."""
 
     name: str
     stages: Mapping[str, StageRecipe]
     body: BodyRecipe = BodyRecipe()
     calibration: CalibrationRecipe = CalibrationRecipe()
     topologies: tuple[Topology, ...] = ()
+    precisions: tuple[Precision, ...] = ("fp32",)
+    people: Mapping[str, PeopleRecipe] = field(default_factory=dict)
     folder: Path = Path()
 
     def path(self, text: str) -> Path:
@@ -147,6 +160,12 @@ class Recipe:
         if not path.is_file() and not path.with_name(f"{path.name}.index").is_file():
             raise InputError(f"{self.name}: there is no file {path}")
         return path
+
+    @property
+    def wanted(self) -> dict[str, tuple[Precision, ...]]:
+        """Stage -> its precisions, the default first; those of `PEOPLE` too."""
+        own: dict[str, Any] = {**dict.fromkeys(PEOPLE), **self.people, **self.stages}
+        return {name: (its and its.precisions) or self.precisions for name, its in own.items()}
 
     @property
     def skeleton(self) -> str:
@@ -217,8 +236,16 @@ def recipe_from_tables(tables: Mapping[str, Any], where: str, folder: Path = Pat
 
     stages = tables.get("stages")
     for name in stages if isinstance(stages, dict) else ():
-        if name not in ROLES:
+        if name not in (*ROLES, *PEOPLE):
             raise InputError(f"{where}: stage {name!r} is unknown; {nearest(name, ROLES)}")
-    if "folder" in tables:
-        raise InputError(f"{where}.folder is unknown: paths begin where the recipe lies")
-    return checked(replace(from_toml(Recipe, dict(tables), where), folder=folder), where)
+    for key, mend in (
+        ("folder", "paths begin where the recipe lies"),
+        ("people", f"name {' or '.join(PEOPLE)} among the stages"),
+    ):
+        if key in tables:
+            raise InputError(f"{where}.{key} is unknown: {mend}")
+    tables = dict(tables)
+    if isinstance(stages, dict):
+        tables["people"] = {name: stages[name] for name in PEOPLE if name in stages}
+        tables["stages"] = {name: stages[name] for name in stages if name not in PEOPLE}
+    return checked(replace(from_toml(Recipe, tables, where), folder=folder), where)

@@ -1,11 +1,11 @@
 """Whether the parts of a recipe fit together; each fault is one line."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import get_args
 
 from pchmr_engines.errors import InputError
-from pchmr_engines.manifest import Precision, Topology
+from pchmr_engines.manifest import Topology
 from pchmr_kernels.conversions import ApproximateConversion, get_conversion
 from pchmr_kernels.skeletons import SKELETONS
 from pchmr_training.mesh_streams import GENERATORS
@@ -24,6 +24,8 @@ NEEDS = {
 
 def checked(recipe: Recipe, where: str) -> Recipe:
     """The recipe, its topologies filled in. Raises: InputError where its parts do not fit."""
+    for name, precisions in recipe.wanted.items():
+        _check_precisions(precisions, recipe.stages.get(name), f"{where}: stage {name}")
     for name, stage in recipe.stages.items():
         _check_stage(name, stage, f"{where}: stage {name}")
     _check_encoder(recipe, where)
@@ -77,23 +79,21 @@ def _can_be(spec: NetworkSpec, stage: str) -> bool:
     return isinstance(spec.input, ImageInput) and spec.unit.startswith(unit)
 
 
-def _check_stage(name: str, stage: StageRecipe, where: str) -> None:
-    known = get_args(Precision)
-    for precision in stage.precisions:
-        if precision not in known:
-            raise InputError(
-                f"{where}: precision {precision!r} is unknown; {nearest(precision, known)}"
-            )
-        if stage.is_seeded and precision != "fp32":
-            raise InputError(
-                f"{where}: seeded weights are gated in fp32 only, not {precision}: the peak of a "
-                "noisy map says nothing; give a checkpoint"
-            )
-    if stage.precisions[:1] != ("fp32",) and "fp32" not in stage.precisions:
+def _check_precisions(precisions: Sequence[str], stage: StageRecipe | None, where: str) -> None:
+    if "fp32" not in precisions:
         raise InputError(
-            f"{where}: precisions {list(stage.precisions)} lack fp32, the one that "
-            "the others are made from"
+            f"{where}: precisions {list(precisions)} lack fp32, the one that the others are made "
+            "from"
         )
+    lower = [precision for precision in precisions if precision != "fp32"]
+    if lower and stage and stage.is_seeded:
+        raise InputError(
+            f"{where}: seeded weights are gated in fp32 only, not {lower[0]}: the peak of a noisy "
+            'map says nothing; give a checkpoint, or the stage its own precisions = ["fp32"]'
+        )
+
+
+def _check_stage(name: str, stage: StageRecipe, where: str) -> None:
     if stage.kind == "custom":
         return _check_custom(name, stage, where)
     for key in ("source", "takes", "outputs", "skeleton"):

@@ -1,6 +1,6 @@
 """Runs a bundle on real frames, to record what its stages are given, or with other engines in it.
 
-frames = real_frames()
+frames = clips_to_calibrate_on()
 inputs = recorded_inputs(bundle, frames)           # stage -> {input: rows}
 vertices = run_meshes(bundle, frames)              # one (V, 3) a frame and person
 """
@@ -29,16 +29,26 @@ CLIP = 24
 """Frames of each clip: near half a second, in which people are followed."""
 
 
-def real_frames(first: int = 0, count: int = CLIP) -> list[list[NDArray[np.uint8]]]:
+def clips_to_calibrate_on() -> list[list[NDArray[np.uint8]]]:
+    """Near half a second of each video: what rounding and clipping are fitted to."""
+    return _clips((0, 0), CLIP)
+
+
+def clips_to_judge_by(count: int = CLIP // 2) -> list[list[NDArray[np.uint8]]]:
+    """Other frames of the same videos, `count` of each."""
+    return _clips((100, 40), count)
+
+
+def _clips(first: tuple[int, int], count: int) -> list[list[NDArray[np.uint8]]]:
     """Clips of (H, W, 3) uint8 BGR frames: the demo video, and one camera of Pose2Sim's person.
 
-    first: of each video. One of the clips to calibrate on, another one to judge by.
+    first: of each video, from 0.
     """
     cameras = sorted((fetch("pose2sim_single") / "videos").glob("*.mp4"))
     clips = []
-    for video in (fetch("demo_video"), cameras[0]):
+    for video, start in zip((fetch("demo_video"), cameras[0]), first, strict=True):
         with open_source(video) as source:
-            clips.append([frame.image for frame in islice(source, first, first + count)])
+            clips.append([frame.image for frame in islice(source, start, start + count)])
     return clips
 
 

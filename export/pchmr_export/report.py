@@ -117,7 +117,7 @@ def _markdown(
             (
                 stage.name,
                 stage.role,
-                "; ".join(" ".join((g.precision, *g.notes)) for g in stage.graphs),
+                "; ".join(": ".join((g.precision, *g.notes)) for g in stage.graphs),
                 _millions(stage.macs),
                 _millions(stage.params),
                 stage.provenance.licence,

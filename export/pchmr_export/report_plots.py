@@ -38,7 +38,7 @@ def plot_errors(path: Path, stage: str, errors: Mapping[str, tuple[str, Floats, 
         axes.axvline(allowed, color="#c1553b", linewidth=1.2)
         axes.set_xscale("log")
         axes.set_title(title, fontsize=9, color=INK)
-        axes.set_xlabel(f"{unit}, allowed {allowed:.3g}", fontsize=8)
+        axes.set_xlabel(f"{unit or 'number'}, allowed {allowed:.3g}", fontsize=8)
         axes.tick_params(labelsize=7)
         axes.spines[["top", "right"]].set_visible(False)
     FigureCanvasAgg(figure).print_png(path)

@@ -1,11 +1,13 @@
 """Small custom networks, recipes of them, and exports that tests share."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pchmr_export import lowering
 from pchmr_export.recipe import Recipe, recipe_from_tables
 
 VERTICES = 6890  # of the synthetic body
@@ -76,3 +78,10 @@ def small_recipe(folder: Path, stages: dict[str, Any] | None = None, **changes: 
 
 def seeded(network: str) -> dict[str, str]:
     return {"network": network, "checkpoint": "seeded"}
+
+
+def few_frames(change: Callable[..., None] = setattr) -> None:
+    """Lower precisions are fitted to, and judged by, two frames of each video."""
+    judge_by = lowering.clips_to_judge_by
+    change(lowering, "clips_to_judge_by", lambda: judge_by(2))
+    change(lowering, "clips_to_calibrate_on", lambda: judge_by(2))
