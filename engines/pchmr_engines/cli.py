@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 BundleArgument = Annotated[
-    str, typer.Argument(metavar="BUNDLE", help="A folder, a zip of it, or a name such as open.")
+    str, typer.Argument(metavar="BUNDLE", help="open, open-plus, or a bundle's folder or zip.")
 ]
 TrustOption = Annotated[
     bool, typer.Option("--trust", help="Allow stages in formats that can run code.")
@@ -67,8 +67,10 @@ def verify(
 def inspect(
     bundle: BundleArgument, trust: TrustOption = False, as_json: JsonOption = False
 ) -> None:
-    """Show a bundle: stages, shapes, precision, multiply-adds, sizes, licences, the engines built
-    from it, and how much of its accuracy gate each stage spent when it was exported."""
+    """Show a bundle: stages, shapes, multiply-adds, sizes, licences.
+
+    Also the precisions, how much of its accuracy gate each stage spent when it was exported, and
+    the engines built from it."""
     from .bundle import Bundle
     from .device_engines import listings
 

@@ -394,7 +394,7 @@ def test_options_of_the_command_that_do_not_exist(
     )
     assert "backend 'abacus' is unknown" in command(*given, "--backend", "abacus").error
     assert "nowhere does not exist" in command("run", photo, "--bundle", "nowhere").error
-    assert "is no camera" in command(*given, "--camera", photo).error
+    assert "is no camera" in command(*given, "--camera-file", photo).error
     for option in ("--people", "--threads", "--frames"):
         assert command(*given, option, 0).code == 2
     assert not (tmp_path / "out").exists()

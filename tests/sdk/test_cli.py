@@ -126,7 +126,7 @@ def test_a_folder_and_several_people(
 def test_intrinsics_from_a_file(run: Run, photo: Path, tmp_path: Path) -> None:
     lens = tmp_path / "lens.json"
     lens.write_text('{"fx": 1500, "fy": 1500, "cx": 256, "cy": 256}')
-    assert run(photo, tmp_path / "out", "--camera", lens).code == 0
+    assert run(photo, tmp_path / "out", "--camera-file", lens).code == 0
     stored = read_npz(tmp_path / "out" / "astronaut.npz")
     assert stored["camera"].tolist() == [[1500, 1500, 256, 256]]
 

@@ -119,7 +119,8 @@ def test_mistakes(video: Path, command: Command, tmp_path: Path) -> None:
     asked = ("profile", "open", "--source", video, "--fast", "--frames", 1, *QUICK)
     nowhere = tmp_path / "none" / "x.json"
     for option in ("--json", "--trace"):
-        assert "cannot be written" in command(*asked, option, nowhere).error
+        assert "there is no folder" in command(*asked, option, nowhere).error
+    assert "name a .png" in command(*asked, "--plot", tmp_path / "plot.txt").error
     assert "topology 'fast'" in command(*asked, "--topology", "fast").error
     assert "does not exist" in command(*asked, "--vs", "lost").error
     assert "no such file" in command("profile", "open", "--source", "lost.mp4").error

@@ -49,7 +49,7 @@ def test_a_video_to_its_end(command: Run, clip: Path, tmp_path: Path) -> None:
 def test_a_loop_with_a_limit(command: Run, clip: Path) -> None:
     outcome = command(
         *("webcam", clip, "--no-draw", "--every-frame", "--loop", "--frames", 14),
-        *("--topology", "serial", "--max-people", 2, *ONE_THREAD),
+        *("--topology", "serial", "--people", 2, *ONE_THREAD),
     )
     assert outcome.code == 0, outcome.err
     assert outcome.out.startswith("14 frames, ")

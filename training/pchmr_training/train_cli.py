@@ -29,7 +29,7 @@ def calibration(
     motion: Annotated[
         Path, typer.Option(help="clips.npz, an AMASS .npz, or a folder of either; no images.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .npz to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .npz to write.")],
     regressor: Annotated[
         list[str] | None,
         typer.Option(help="NAME=FILE.npy: joints of a skeleton that the body file lacks."),
@@ -54,7 +54,7 @@ def calibration(
 
     if skeleton not in SKELETONS:
         raise InputError(f"--skeleton {skeleton}: expected one of {', '.join(SKELETONS)}")
-    _make_folder_of(output)
+    _make_folder_of(out)
     loaded = load_body(body, regressors=dict(map(_name_and_file, regressor or [])))
     settings = Settings(steps=steps, batch=batch, bones=bones, seed=seed)
     options = Options(
@@ -75,24 +75,24 @@ def calibration(
         + "".join(f" {flag}" for flag, is_on in chosen.items() if is_on),
         "body_sha256": sha256_of(body),
     }
-    write_calibration(output, replace(trained, meta=meta))
+    write_calibration(out, replace(trained, meta=meta))
     typer.echo(
         f"mean vertex error on {meta['held_out_frames']} held-out frames: "
         f"{meta['mpve_source_mm']:.1f} mm as generated, {meta['mpve_untrained_mm']:.2f} mm with "
-        f"untrained weights, {meta['mpve_trained_mm']:.2f} mm trained\n{output}"
+        f"untrained weights, {meta['mpve_trained_mm']:.2f} mm trained\n{out}"
     )
 
 
-def _make_folder_of(output: Path) -> None:
+def _make_folder_of(out: Path) -> None:
     """Sees that the file can be written before minutes go into what it will hold."""
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"-o {output}: {error.strerror}; expected a .npz to write") from error
-    if output.is_dir():
-        raise InputError(f"-o {output} is a folder; expected a .npz to write")
-    if not os.access(output.parent, os.W_OK):
-        raise InputError(f"-o {output}: its folder may not be written to; name another one")
+        raise InputError(f"-o {out}: {error.strerror}; expected a .npz to write") from error
+    if out.is_dir():
+        raise InputError(f"-o {out} is a folder; expected a .npz to write")
+    if not os.access(out.parent, os.W_OK):
+        raise InputError(f"-o {out}: its folder may not be written to; name another one")
 
 
 def _name_and_file(text: str) -> tuple[str, str]:

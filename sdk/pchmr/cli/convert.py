@@ -29,8 +29,10 @@ def convert(
     ] = None,
     flat: Annotated[bool, Option("--flat", help="GLB without normals: half as large.")] = False,
 ) -> None:
-    """Exact meshes as a GLB animation or Rerun recording; or a body pose fitted to them, as BVH or
-    SMPL parameters (AMASS layout), with what the fit leaves over in mm."""
+    """Results as GLB, Rerun, BVH or SMPL parameters.
+
+    GLB and Rerun hold the exact meshes. BVH and SMPL's npz (AMASS layout) hold a body pose fitted
+    to them; what the fit leaves over is told in mm."""
     from pchmr_engines.errors import InputError
 
     from ..exchange.recording import read_recording

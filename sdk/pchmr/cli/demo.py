@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
+from .options import Bundle
+
 if TYPE_CHECKING:
     from ..media import Image
     from ..overlay import Renderer
@@ -24,10 +26,11 @@ SHEET = 5  # frames of the contact sheet
 
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")] = Path("out"),
-    bundle: Annotated[str, typer.Option(help="open, open-plus, or a bundle's path.")] = "open",
+    bundle: Bundle = "open",
 ) -> None:
-    """Run the demo video through serial and parallel; write a video, a contact sheet, the meshes
-    and the latency."""
+    """Run the demo video through serial and parallel.
+
+    Writes a video, a contact sheet, the meshes and the latency."""
     from ..assets import fetch
     from ..latency import machine
     from ..pipeline import Pipeline

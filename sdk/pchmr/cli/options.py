@@ -1,4 +1,4 @@
-"""Options that several verbs share: whose camera it is, and who finds people."""
+"""Options that several verbs share: what runs, whose camera it is, and who finds people."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ from typing import Annotated
 
 from typer import Option
 
+BUNDLE = "open, open-plus, or a bundle's folder or zip."
+Bundle = Annotated[str, Option(help=BUNDLE)]
+Topology = Annotated[str, Option(help="serial, parallel, template or mesh-only.")]
+Backend = Annotated[str, Option(help="onnxruntime, openvino or auto.")]
+Threads = Annotated[int | None, Option(min=1, help="CPU threads of the large networks.")]
+People = Annotated[int, Option(min=1, help="How many people to follow at most.")]
+CameraFile = Annotated[Path | None, Option(help="JSON with fx, fy, cx, cy (px) and distortion.")]
 Focal = Annotated[
     float | None, Option(help="Focal length in pixels; by default the frame's diagonal.")
 ]

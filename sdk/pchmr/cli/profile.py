@@ -9,18 +9,20 @@ from typing import Annotated, Any
 
 import typer
 
+from .options import BUNDLE, Backend, People, Threads, Topology
+
 Option = typer.Option
 TOPOLOGIES = ("serial", "parallel", "template", "mesh-only")
 
 
 def profile(
-    bundle: Annotated[str, typer.Argument(help="open, open-plus, or a bundle's folder or zip.")],
+    bundle: Annotated[str, typer.Argument(help=BUNDLE)],
     source: Annotated[
         str | None,
         Option(help="Camera, stream or file; by default the demo video."),
     ] = None,
     frames: Annotated[int, Option(min=1, help="How many to measure, after 10.")] = 300,
-    topology: Annotated[str, Option(help="serial, parallel, template or mesh-only.")] = "parallel",
+    topology: Topology = "parallel",
     vs: Annotated[
         str | None, Option(help="Another bundle, or topology, interleaved: as ratios.")
     ] = None,
@@ -30,20 +32,22 @@ def profile(
     fast: Annotated[
         bool, Option("--fast", help="A file as fast as it goes, not at its own rate.")
     ] = False,
-    backend: Annotated[str, Option(help="onnxruntime, openvino or auto.")] = "auto",
-    threads: Annotated[int | None, Option(min=1, help="CPU threads of the large networks.")] = None,
-    people: Annotated[int, Option(min=1, help="How many people to follow at most.")] = 1,
+    backend: Backend = "auto",
+    threads: Threads = None,
+    people: People = 1,
     smooth: Annotated[bool, Option(help="Over time, as pchmr webcam does.")] = True,
     draw: Annotated[bool, Option(help="Draw the overlay too, in the same thread.")] = True,
     json: Annotated[Path | None, Option(help="Write all figures here.")] = None,
     plot: Annotated[Path | None, Option(help="Write a picture here (png, svg, pdf).")] = None,
     trace: Annotated[Path | None, Option(help="Write a trace here, for ui.perfetto.dev.")] = None,
 ) -> None:
-    """Time every part of a frame's way from the camera to the mesh: a table, and on demand JSON, a
-    plot and a trace. A file plays at its own rate like a camera, the newest frame first."""
+    """Time every part of a frame's way from the camera to the mesh.
+
+    A file plays at its own rate like a camera, the newest frame first."""
     from ..assets import fetch
     from ..latency import machine
 
+    _check_outputs(json, plot, trace)
     spec = source or str(fetch("demo_video"))
     options = {"backend": backend, "threads": threads, "max_people": people, "smooth": smooth}
     about: dict[str, Any] = {"source": source or "demo video", "backend": backend}
@@ -63,6 +67,17 @@ def profile(
             raise InputError(
                 f"{json} cannot be written ({error.strerror}): name another"
             ) from error
+
+
+def _check_outputs(json: Path | None, plot: Path | None, trace: Path | None) -> None:
+    """Before minutes of measuring. Raises: InputError."""
+    from pchmr_engines.errors import InputError
+
+    if plot and plot.suffix not in (".png", ".svg", ".pdf"):
+        raise InputError(f"--plot {plot}: name a .png, .svg or .pdf")
+    for path in filter(None, (json, plot, trace)):
+        if not path.absolute().parent.is_dir():
+            raise InputError(f"{path}: there is no folder {path.parent}: make it, or name another")
 
 
 def _profile(

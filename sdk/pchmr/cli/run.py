@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from .options import Center, Detector, DetectorFormat, DetectorStride, Distortion, Focal
+from .options import (
+    Backend,
+    Bundle,
+    CameraFile,
+    Center,
+    Detector,
+    DetectorFormat,
+    DetectorStride,
+    Distortion,
+    Focal,
+    People,
+    Threads,
+    Topology,
+)
 
 Option = typer.Option
 
@@ -19,14 +32,12 @@ def run(
     out: Annotated[
         Path, Option("--out", "-o", help="Overlay file, or a folder for overlay and results.")
     ] = Path("out"),
-    bundle: Annotated[str, Option(help="open, open-plus, or a bundle's folder or zip.")] = "open",
-    topology: Annotated[str, Option(help="serial, parallel, template or mesh-only.")] = "parallel",
-    backend: Annotated[str, Option(help="onnxruntime, openvino or auto.")] = "auto",
-    threads: Annotated[int | None, Option(min=1, help="CPU threads of the large networks.")] = None,
-    people: Annotated[int, Option(min=1, help="How many people to follow at most.")] = 1,
-    camera: Annotated[
-        Path | None, Option(help="JSON with fx, fy, cx, cy (px) and distortion.")
-    ] = None,
+    bundle: Bundle = "open",
+    topology: Topology = "parallel",
+    backend: Backend = "auto",
+    threads: Threads = None,
+    people: People = 1,
+    camera_file: CameraFile = None,
     focal: Focal = None,
     center: Center = None,
     distortion: Distortion = None,
@@ -43,8 +54,9 @@ def run(
     frames: Annotated[int | None, Option(min=1, help="Stop after so many frames.")] = None,
     json: Annotated[bool, Option("--json", help="Also write joints and boxes as JSON.")] = False,
 ) -> None:
-    """Find people, give each a pose-calibrated mesh, and write overlay (same kind as the input) and
-    results (npz: vertices in metres, joints, keypoints, pose)."""
+    """Photo, video or folder in, meshes out: an overlay and an npz.
+
+    The overlay is of the input's kind; the npz has vertices in metres, joints, keypoints, pose."""
     from pchmr_engines.errors import PchmrError
 
     from ..lens import read_lens
@@ -58,7 +70,7 @@ def run(
             "backend": backend,
             "threads": threads,
             "max_people": people,
-            "camera": read_lens(camera, focal, center, distortion),
+            "camera": read_lens(camera_file, focal, center, distortion),
             "detector": detector,
             "detector_format": detector_format,
             "detector_stride": detector_stride,

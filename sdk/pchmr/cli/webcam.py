@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Center, Detector, DetectorFormat, DetectorStride, Distortion, Focal
+from .options import (
+    Backend,
+    Bundle,
+    CameraFile,
+    Center,
+    Detector,
+    DetectorFormat,
+    DetectorStride,
+    Distortion,
+    Focal,
+    People,
+    Threads,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,11 +38,9 @@ def webcam(
         ),
     ] = "0",
     topology: Annotated[str, Option(help="serial or parallel, to begin with.")] = "parallel",
-    bundle: Annotated[str, Option(help="open, open-plus, or a bundle's folder or zip.")] = "open",
-    max_people: Annotated[int, Option(min=1, help="How many people to follow at most.")] = 1,
-    camera_file: Annotated[
-        Path | None, Option(help="JSON with fx, fy, cx, cy (px) and distortion.")
-    ] = None,
+    bundle: Bundle = "open",
+    people: People = 1,
+    camera_file: CameraFile = None,
     focal: Focal = None,
     center: Center = None,
     distortion: Distortion = None,
@@ -38,8 +48,8 @@ def webcam(
     detector_format: DetectorFormat = "yolox",
     detector_stride: DetectorStride = 30,
     smooth: Annotated[bool, Option(help="Over time; left and right are put back too.")] = True,
-    backend: Annotated[str, Option(help="onnxruntime, openvino or auto.")] = "auto",
-    threads: Annotated[int | None, Option(min=1, help="CPU threads of the large networks.")] = None,
+    backend: Backend = "auto",
+    threads: Threads = None,
     out: Annotated[
         Path | None,
         Option("--out", "-o", help="Record from the start, into this mp4 or folder."),
@@ -49,7 +59,9 @@ def webcam(
     ] = False,
     draw: Annotated[bool, Option(help="Show a picture at all; without, figures only.")] = True,
     host: Annotated[str, Option(help="Address the browser's page is served on.")] = "127.0.0.1",
-    port: Annotated[int, Option(help="Its port, or the next that is free.")] = 8080,
+    port: Annotated[
+        int, Option(min=1, max=65535, help="Its port, or the next that is free.")
+    ] = 8080,
     every_frame: Annotated[
         bool, Option("--every-frame", help="Infer every frame, late if need be; drop none.")
     ] = False,
@@ -58,7 +70,9 @@ def webcam(
         float, Option(min=0, help="Seconds for which a lost camera or stream is looked for.")
     ] = 30.0,
     frames: Annotated[int | None, Option(min=1, help="Stop after so many frames.")] = None,
-    seconds: Annotated[float | None, Option(help="Stop so long after the first mesh.")] = None,
+    seconds: Annotated[
+        float | None, Option(min=0, help="Stop so long after the first mesh.")
+    ] = None,
 ) -> None:
     """Show the pose-calibrated mesh over a live picture, with its latency.
 
@@ -74,7 +88,7 @@ def webcam(
     options = {
         "backend": backend,
         "threads": threads,
-        "max_people": max_people,
+        "max_people": people,
         "camera": read_lens(camera_file, focal, center, distortion),
         "detector": detector,
         "detector_format": detector_format,

@@ -85,6 +85,9 @@ def read_recording(path: Path | str, group: str | None = None) -> Recording:
         InputError: no such file, not such a file, or nobody in it.
     """
     prefix = f"{group}_" if group else ""
+    if not zipfile.is_zipfile(path):
+        reason = "is no whole npz" if Path(path).exists() else "does not exist"
+        raise InputError(f"{path} {reason}: give the npz that pchmr run wrote")
     try:
         with np.load(path, allow_pickle=False) as stored:
             names = set(stored.files)
@@ -118,6 +121,8 @@ def _no_vertices(path: Path | str, names: set[str]) -> str:
     groups = sorted(name.removesuffix("_vertices") for name in names if name.endswith("_vertices"))
     if groups:
         return f"{path} holds {', '.join(groups)}: name one of them with --group"
+    if "vertices" in names:
+        return f"{path} holds one run: leave --group out"
     return f"{path} holds no vertices: give the npz that pchmr run wrote"
 
 

@@ -49,7 +49,7 @@ class Browser:
         self._meshes: list[viser.MeshHandle] = []
         self._server.gui.configure_theme(control_width="large", show_share_button=False)
         self._server.scene.set_up_direction("-y")  # the scene is the camera's frame: y is down
-        self._server.scene.configure_environment_map("studio", environment_intensity=0.4)
+        self._server.scene.configure_environment_map("studio", environment_intensity=0.2)
         blank = np.zeros((2, 2, 3), np.uint8)
         self._picture = self._server.gui.add_image(blank, format="jpeg", jpeg_quality=80)
         self._text = self._server.gui.add_markdown("")

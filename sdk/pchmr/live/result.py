@@ -69,7 +69,7 @@ def readout(status: Status, calibrated: bool) -> list[str]:
         drawn = timing["draw_ms"]["p50"]
         lines += [
             f"camera to mesh p50 {mesh['p50']:.1f}  p95 {mesh['p95']:.1f} ms  ({parts})",
-            f"{fps or 0:.1f} frames/s  {status.dropped} dropped"
-            + (f"  draw + {drawn:.1f} ms" if drawn is not None else ""),
+            f"{fps or 0:.1f} frames/s  |  {status.dropped} dropped"
+            + (f"  |  drawing {drawn:.1f} ms more" if drawn is not None else ""),
         ]
     return lines

@@ -45,6 +45,7 @@ def write_plot(path: Path, measured: Measured, summary: dict[str, Any], title: s
     bars.hlines(labels, p50, p95, color="black", linewidth=1)
     bars.set_xscale("log")
     bars.set_xlim(left=1e-3)
+    bars.xaxis.set_major_formatter("{x:g}")
     bars.set_xlabel("ms in frames where it ran (logarithmic): p50, line to p95")
     bars.set_title(title, fontsize=10)
     bars.grid(axis="x", alpha=0.3)
