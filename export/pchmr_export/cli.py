@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .assemble import Exported, Progress
     from .lowering import LoweredBundle
     from .recipe import Recipe
-    from .single_forms import Whole
+    from .single_whole import Whole
 
 
 def export(
@@ -92,7 +92,7 @@ def export(
 
     folder, precisions = WorkFolder(work) if work else None, _precisions(precision)
     if recipe in OPEN and single_file is not None:
-        from .single_forms import whole_of_open
+        from .single_whole import whole_of_open
 
         _export_single(whole_of_open(recipe, topology), single_file)
         return
@@ -106,7 +106,7 @@ def export(
         typer.echo(recipe_text(chosen), nl=False)
         return
     if single_file is not None:
-        from .single_forms import whole_of_recipe
+        from .single_whole import whole_of_recipe
 
         _export_single(whole_of_recipe(chosen, topology, trust), single_file)
         return

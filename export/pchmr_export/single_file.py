@@ -24,7 +24,8 @@ from .body_export import check_exportable
 from .composition import composed_differences
 from .gates import check, installed_backends
 from .onnx_graph import StageFile, export_graph
-from .single_forms import OUTPUTS, Whole
+from .single_forms import OUTPUTS
+from .single_whole import Whole
 from .work_folder import tool_versions
 
 ALLOWED = {"mm": 0.2, "mm a metre": 0.02}
@@ -41,7 +42,7 @@ def export_single_file(whole: Whole, path: Path) -> tuple[StageFile, tuple[Gate,
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder; expected the name of a file, as whole.onnx")
-    check_exportable(whole.form.composition.calibration, path.name)  # type: ignore[union-attr, arg-type]
+    check_exportable(whole.form.composition.calibration, path.name)
     facts = {**whole.facts, "exporter": json.dumps(tool_versions())}
     with folder_beside(path) as folder:
         file = export_graph(

@@ -22,8 +22,9 @@ from pchmr_export.gates import GateFailed, check
 from pchmr_export.onnx_graph import StageFile
 from pchmr_export.ready import ready_recipe
 from pchmr_export.single_file import export_single_file, single_gates
-from pchmr_export.single_forms import FRAMES, OUTPUTS, Whole, whole_of_open, whole_of_recipe
+from pchmr_export.single_forms import OUTPUTS
 from pchmr_export.single_rows import landmark_rows, real_people
+from pchmr_export.single_whole import FRAMES, Whole, whole_of_open, whole_of_recipe
 from pchmr_kernels.skeletons import get_skeleton
 
 PAGE = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
