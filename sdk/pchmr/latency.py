@@ -65,7 +65,7 @@ def percentiles(values_ms: list[float]) -> dict[str, float | None]:
     """p50, p95 and p99, None where nothing was measured."""
     if not values_ms:
         return {"p50": None, "p95": None, "p99": None}
-    p50, p95, p99 = np.percentile(values_ms, (50, 95, 99))
+    p50, p95, p99 = np.percentile(values_ms, (50, 95, 99)).tolist()
     return {"p50": round(p50, 3), "p95": round(p95, 3), "p99": round(p99, 3)}
 
 

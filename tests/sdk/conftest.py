@@ -1,6 +1,7 @@
 """Fixtures of the SDK's tests."""
 
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,6 +84,7 @@ def command(
     """`command("run", path, ...)`: the command line as its entry point runs it."""
 
     def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # main sets its own
         monkeypatch.setattr(sys, "argv", ["pchmr", *map(str, arguments)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as exit:

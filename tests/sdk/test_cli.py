@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -323,3 +324,9 @@ def test_assets(command: Run, assets: Callable[[str], Path]) -> None:
     assert "demo_video" in listed.out
     assert command("assets", "path", "astronaut").out.strip() == str(assets("astronaut"))
     assert "unknown asset 'moon'" in command("assets", "path", "moon").error
+
+
+def test_a_warning_is_one_line(command: Run) -> None:
+    """What to do, and not where in the code it was said."""
+    assert command("assets", "list").code == 0
+    assert warnings.formatwarning("untrained", UserWarning, "f.py", 3) == "note: untrained\n"

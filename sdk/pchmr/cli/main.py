@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from importlib.metadata import EntryPoint, entry_points
 
 import typer
@@ -49,9 +50,21 @@ def make_app() -> typer.Typer:
     return app
 
 
+def _warning_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """A warning as the command line says it: what is to be known, not where in the code."""
+    return f"note: {message}\n"
+
+
 def main() -> None:
     """Entry point: a user's error is one line and exit code 1; a bug keeps its traceback."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # our own line says what is wrong
+    warnings.formatwarning = _warning_line
     try:
         make_app()()
     except (PchmrError, ImportError) as error:  # ImportError: the native library's, in one line too
