@@ -76,8 +76,8 @@ class CustomMeshStream(NetworkMeshStream):
         root = self.layer.regress(self.skeleton, seen)[:, get_skeleton(self.skeleton).root, None]
         vertices = (seen - root) @ turn.mT + root
         return Mesh(
-            seen.new_zeros(len(seen), 0, 3, 3),
-            seen.new_zeros(len(seen), 0),
+            seen.new_zeros(seen.shape[0], 0, 3, 3),
+            seen.new_zeros(seen.shape[0], 0),
             vertices,
             self.layer.regress(self.skeleton, vertices),
             self.camera.translation(cam, view),
