@@ -1,7 +1,6 @@
 """H.264 video that plays in a browser, encoded in a thread of its own."""
 
 import os
-import queue
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +15,7 @@ from pchmr_engines.errors import InputError, PchmrError
 
 from .closing import Closing
 from .photos import Image
+from .work_queue import WorkQueue
 
 _CLOCK = 90_000  # ticks a second, as in MPEG
 _BT601 = 6  # what cv2.COLOR_BGR2YUV_I420 writes: three times faster than swscale's BT.709
@@ -59,7 +59,7 @@ class VideoWriter(Closing):
             )
         self._fps = fps
         self._part = self.path.with_name(self.path.name + ".part")
-        self._waiting: queue.Queue[tuple[Image, int | None] | None] = queue.Queue(ahead)
+        self._waiting = WorkQueue[tuple[Image, int | None]](ahead)
         self._error: BaseException | None = None
         self._closed = False
         try:
@@ -111,16 +111,9 @@ class VideoWriter(Closing):
             raise InputError(f"frame of {image.shape} {image.dtype}; expected (H, W, 3) uint8, BGR")
         if self._closed:
             raise InputError(f"{self.path} is closed; expected no more frames")
-        self._put((image, t_ns))
-
-    def _put(self, item: tuple[Image, int | None] | None) -> None:
-        while self._error is None:
-            try:
-                self._waiting.put(item, timeout=0.5)
-                return
-            except queue.Full:
-                continue
-        raise PchmrError(f"{self.path}: encoding failed: {self._error}") from self._error
+        self._check()
+        while not self._waiting.put((image, t_ns), 0.5):
+            self._check()
 
     def close(self) -> Path:
         """Encode what waits, make the file at `path` and return it; without frames there is none.
@@ -131,16 +124,17 @@ class VideoWriter(Closing):
         if self._closed:
             return self.path
         self._closed = True
-        try:
-            self._put(None)
-        finally:
-            self._thread.join()
-            if self.frames:
-                _move_index_first(self._part, self.path)
-            self._part.unlink(missing_ok=True)
+        self._waiting.end()
+        self._thread.join()
+        if self.frames:
+            _move_index_first(self._part, self.path)
+        self._part.unlink(missing_ok=True)
+        self._check()
+        return self.path
+
+    def _check(self) -> None:
         if self._error is not None:
             raise PchmrError(f"{self.path}: encoding failed: {self._error}") from self._error
-        return self.path
 
     def _encode(self) -> None:
         try:
@@ -155,7 +149,7 @@ class VideoWriter(Closing):
     def _encode_waiting(self) -> None:
         clock = Fraction(1, _CLOCK)
         last = -1
-        for index, (image, t_ns) in enumerate(iter(self._waiting.get, None)):
+        for index, (image, t_ns) in enumerate(self._waiting):
             yuv = cv2.cvtColor(_fit(image, self.size), cv2.COLOR_BGR2YUV_I420)
             frame = VideoFrame.from_ndarray(np.asarray(yuv, np.uint8), format="yuv420p")
             seconds = index / self._fps if t_ns is None else t_ns / 1e9

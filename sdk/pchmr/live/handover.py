@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -13,20 +13,20 @@ class Newest(Generic[T]):
 
     def __init__(self) -> None:
         self.replaced = 0
-        self._change = threading.Condition()
-        self._thing: T | None = None
+        self._things: SimpleQueue[T] = SimpleQueue()  # of one; an interrupt leaves it whole
 
     def put(self, thing: T) -> None:
-        """Offer the newest; what still lay there is counted in `replaced`."""
-        with self._change:
-            self.replaced += self._thing is not None
-            self._thing = thing
-            self._change.notify()
+        """Offer the newest; what still lay there is counted in `replaced`. For one thread."""
+        try:
+            self._things.get_nowait()
+            self.replaced += 1
+        except Empty:
+            pass
+        self._things.put(thing)
 
     def take(self, timeout_s: float) -> T | None:
         """What lies there; None if nothing came in time."""
-        with self._change:
-            if self._thing is None:
-                self._change.wait(timeout_s)
-            thing, self._thing = self._thing, None
-            return thing
+        try:
+            return self._things.get(timeout=timeout_s)
+        except Empty:
+            return None

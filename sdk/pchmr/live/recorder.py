@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import queue
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +18,7 @@ from ..overlay import Renderer
 from ..results import ResultWriter
 from ..runner import VIDEO_SUFFIXES, Outputs
 from ..sources import Source
+from ..work_queue import WorkQueue
 from .result import Result
 
 
@@ -55,43 +55,29 @@ class Recorder(Closing):
         except BaseException:
             self._results.close()
             raise
-        self._waiting: queue.Queue[Result | None] = queue.Queue(ahead)
+        self._waiting = WorkQueue[Result](ahead)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="pchmr-record", daemon=True)
         self._thread.start()
 
     def add(self, result: Result) -> None:
         """Record a frame. Raises: what went wrong with an earlier one, as a full disk."""
-        if self._wait:
-            self._put(result)
-            return
         self._check()
-        try:
-            self._waiting.put_nowait(result)
-        except queue.Full:
-            self.missed += 1
+        if not self._wait:
+            self.missed += not self._waiting.put(result, 0)
+            return
+        while self._thread.is_alive() and not self._waiting.put(result, 0.5):
+            self._check()
 
     def close(self) -> None:
         """Write what waits and finish both files; without a frame there are none.
 
         Raises: what went wrong.
         """
-        try:
-            self._put(None)
-        finally:
-            self._thread.join()
-            if not self.recorded:
-                self.outputs.results.unlink(missing_ok=True)
-        self._check()
-
-    def _put(self, result: Result | None) -> None:
-        """Wait for room, for as long as there is somebody who makes it."""
-        while self._thread.is_alive():
-            self._check()
-            try:
-                return self._waiting.put(result, timeout=0.5)
-            except queue.Full:
-                continue
+        self._waiting.end()
+        self._thread.join()
+        if not self.recorded:
+            self.outputs.results.unlink(missing_ok=True)
         self._check()
 
     def _check(self) -> None:
@@ -102,7 +88,7 @@ class Recorder(Closing):
     def _run(self) -> None:
         try:
             with self._results, self._video:
-                for result in iter(self._waiting.get, None):
+                for result in self._waiting:
                     self._write(result)
         except BaseException as error:
             self._error = error
