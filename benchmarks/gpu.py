@@ -354,6 +354,8 @@ def main(arguments: list[str] | None = None) -> None:
     known = json.loads(path.read_text()) if path.exists() else {}
     path.write_text(json.dumps(known | report, indent=1) + "\n")
     print(f"written: {path}")
+    if failed := gpu_pipeline.failures(report.get("pipeline", {})):
+        raise SystemExit(f"failed: {'; '.join(failed)}")
 
 
 def parser() -> argparse.ArgumentParser:

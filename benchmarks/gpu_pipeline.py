@@ -1,21 +1,24 @@
-"""A bundle's engines on streams of their own: each alone, in a CUDA graph, and two at once.
+"""A bundle's engines on streams of their own: each alone, in a CUDA graph, and two at once; then
+whole frames.
 
 Part `pipeline` of gpu.py. Never executed on a GPU so far.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
+import gpu_frames
+from gpu_frames import Report, compiled, percentiles, tried, whole_frames
 
+from pchmr_engines.backends.torch_graph import TorchGraph
 from pchmr_engines.bundle import Bundle
 from pchmr_engines.engine import Context
 from pchmr_engines.errors import PchmrError
-
-Report = dict[str, Any]
 
 BACKENDS = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "torch-cuda")
 CALLS = 300
@@ -47,14 +50,18 @@ class Branch:
         """One launch of the recorded engine; None where it cannot be recorded."""
         if self.stream is None or not self.engine.caps.capturable:
             return None
-        mode = self.cupy.cuda.runtime.streamCaptureModeThreadLocal
-        with self.stream:
-            self.stream.begin_capture(mode=mode)
-            self.context.enqueue()
-            graph = self.stream.end_capture()
+        if self.engine.backend == "torch-cuda":
+            replay = TorchGraph(self.stream.ptr, self.context.enqueue).replay
+        else:
+            with self.stream:
+                mode = self.cupy.cuda.runtime.streamCaptureModeThreadLocal
+                self.stream.begin_capture(mode=mode)
+                self.context.enqueue()
+                graph = self.stream.end_capture()
+            replay = partial(graph.launch, self.stream)
 
         def launch() -> None:
-            graph.launch(self.stream)
+            replay()
             self.wait()
 
         return launch
@@ -62,23 +69,37 @@ class Branch:
 
 def pipeline(device: Any, options: Any) -> Report:
     """p50, p95 and p99 of every stage by backend, and how far two branches overlap."""
-    bundle = Bundle.load(options.bundle, trust=True)
+    try:
+        bundle = Bundle.load(options.bundle, trust=True)
+    except PchmrError as error:
+        return {"not_tested": str(error)}
     backends = BACKENDS if device.cuda else ("onnxruntime",)
     calls = CALLS if device.cuda else 3
-    found = {backend: by_backend(bundle, backend, device.cuda, calls) for backend in backends}
-    frame = "not tested: there is no CUDA executor yet"
-    return {"bundle": options.bundle, "backends": found, "whole_frame": frame}
+    report: Report = {"bundle": options.bundle}
+    bundles = dict.fromkeys(backends, bundle)
+    with TemporaryDirectory() as scratch:
+        if device.cuda and bundle.manifest.name == "open":
+            made = tried(lambda: compiled(bundle, Path(scratch) / "open"))
+            if isinstance(made, str):
+                report["compiled"] = made
+            else:
+                bundles["torch-cuda"] = made
+        report["backends"] = {
+            name: by_backend(each, name, device.cuda, calls) for name, each in bundles.items()
+        }
+        report["whole_frame"] = tried(lambda: whole_frames(bundles, device.cuda, calls))
+    return report
 
 
 def by_backend(bundle: Bundle, backend: str, cuda: bool, calls: int) -> Report:
     stages: Report = {}
     branches: dict[str, Branch] = {}
     for stage in bundle.manifest.stages:
-        try:
-            branch = branches[stage.name] = Branch(bundle, stage.name, backend, cuda)
-        except (PchmrError, ImportError) as error:
-            stages[stage.name] = f"not tested: {error}"
+        branch = tried(lambda name=stage.name: Branch(bundle, name, backend, cuda))
+        if isinstance(branch, str):
+            stages[stage.name] = branch
             continue
+        branches[stage.name] = branch
         stages[stage.name] = {"enqueued": percentiles(branch.run, calls)}
         if (graph := branch.graph()) is not None:
             stages[stage.name]["in_graph"] = percentiles(graph, calls)
@@ -114,18 +135,6 @@ def overlap(pair: Sequence[Branch], calls: int) -> Report:
     }
 
 
-def percentiles(call: Callable[[], None], calls: int) -> dict[str, float]:
-    """Of wall time, each call waited for; the first few do not count."""
-    for _ in range(3):
-        call()
-    times = []
-    for _ in range(calls):
-        start = time.perf_counter()
-        call()
-        times.append(1e3 * (time.perf_counter() - start))
-    return {f"p{q}_ms": float(np.percentile(times, q)) for q in (50, 95, 99)}
-
-
 def show(report: Report) -> None:
     for backend, found in report.get("backends", {}).items():
         for stage, times in found["stages"].items():
@@ -137,5 +146,26 @@ def show(report: Report) -> None:
                 print(f"pipeline, {backend}, {stage}, {how}: {figures}")
         if "overlap" in found:
             print(f"pipeline, {backend}: overlap {found['overlap']['overlap']:.2f}")
-    if report:
-        print(f"pipeline, whole frame: {report['whole_frame']}")
+    frames = report.get("whole_frame", {})
+    if "compiled" in report:
+        print(f"pipeline, engines of torch-cuda: {report['compiled']}")
+    if isinstance(frames, str):
+        print(f"pipeline, whole frame: {frames}")
+    else:
+        gpu_frames.show(frames)
+    if "not_tested" in report:
+        print(f"pipeline: not tested: {report['not_tested']}")
+
+
+def failures(report: Report) -> list[str]:
+    """What was tried and failed, by name."""
+    found: dict[str, Any] = {"whole frame": report.get("whole_frame", {})}
+    found["engines of torch-cuda"] = report.get("compiled", "")
+    for backend, tables in report.get("backends", {}).items():
+        found |= {f"{backend}, {stage}": row for stage, row in tables["stages"].items()}
+    if not isinstance(found["whole frame"], str):
+        for topology, forms in found["whole frame"].items():
+            found |= {f"{topology} frame, {form}": row for form, row in forms.items()}
+    return [
+        name for name, row in found.items() if isinstance(row, str) and row.startswith("failed")
+    ]

@@ -53,7 +53,7 @@ def reordered(made: Plan, change: Callable[[Placed], Placed], joins: tuple[str, 
     """The same plan with a schedule that was tampered with."""
     placed = tuple(map(change, made.schedule.placed))
     made.schedule = Schedule(placed, joins)
-    made._work = [(p, launch) for p, (_, launch) in zip(placed, made._work, strict=True)]
+    made.work = [(p, launch) for p, (_, launch) in zip(placed, made.work, strict=True)]
     for name in made.schedule.awaited:
         made._events.setdefault(name, made._device.event())
     return made

@@ -19,7 +19,7 @@ from ..lens import Lens
 from ..stages.base import Board
 from ..tracking import RoiTracker, Tracked
 from .cupy_device import CupyDevice
-from .frames import Frames
+from .frames import STREAMS, Frames
 from .parts import only_on_the_cpu, parts_of
 
 
@@ -48,14 +48,15 @@ def load_frames(
     max_people: int = 1,
     graph: bool | None = None,
     engines: Mapping[str, Engine] | None = None,
+    streams: int = STREAMS,
 ) -> Frames:
     """The frames alone, without a tracker or results for people, as benchmarks want them.
 
-    graph, engines: see `Frames` and `parts_of`, which raise what `on_device` does.
+    graph, engines, streams: see `Frames` and `parts_of`, which raise what `on_device` does.
     """
     gpu, model = CupyDevice(), BodyModel(body_from_arrays(bundle.body()))
     assembly = Assembly(BundleNetworks(bundle, backend, 1, max_people), topology, model)
-    return Frames(parts_of(assembly, backend, engines), gpu, max_people, graph)
+    return Frames(parts_of(assembly, backend, engines), gpu, max_people, graph, streams)
 
 
 class CudaFinder:

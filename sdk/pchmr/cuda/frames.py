@@ -35,36 +35,47 @@ class Frames:
 
     Memory, contexts and graphs are made at the first frame of a size, a graph for each batch of 1,
     2, 4 ... people; afterwards nothing is allocated. Rows beyond the people repeat the first one.
-    graph: one launch a run; by default where all engines can be captured.
+    graph: one launch a run; by default where all engines can be captured. streams: with one, no
+    branch overlaps another, for benchmarks.
     """
 
     def __init__(
-        self, parts: Parts, device: Device, max_people: int, graph: bool | None = None
+        self,
+        parts: Parts,
+        device: Device,
+        max_people: int,
+        graph: bool | None = None,
+        streams: int = STREAMS,
     ) -> None:
-        self._parts, self._device = parts, device
+        self._parts, self.device = parts, device
         self._graph = parts.capturable if graph is None else graph
         if self._graph and not parts.capturable:
             names = [e.backend for e in parts.engines.values() if not e.caps.capturable]
             raise EngineError(f"engines of {names[0]} cannot be part of a CUDA graph: graph=False")
         self._batches = [1 << n for n in range((max_people - 1).bit_length() + 1)]
-        self._streams = [device.stream() for _ in range(STREAMS)]
+        self.streams = [device.stream() for _ in range(streams)]
         self._constants = self._upload(parts.constants())
         self._size: tuple[int, int] | None = None
         self._frame: Buffer
         self._given: dict[str, Buffer] = {}
-        self._plans: dict[int, Plan] = {}
+        self.plans: dict[int, Plan] = {}
         self._detection: Plan
         self._expected: dict[int, tuple[Roi, ...]] = {}
         self._last: _Run | None = None
         self._lens: tuple[float, ...] = ()
         self._frozen_at = 0
 
+    @property
+    def torch(self) -> bool:
+        """Whether torch runs in it: see `Device.capture`."""
+        return self._parts.torch
+
     def _upload(self, arrays: dict[str, np.ndarray]) -> dict[str, Buffer]:
         buffers = {}
         for name, array in arrays.items():
-            buffers[name] = self._device.alloc(name, (array.shape, array.dtype.name))
-            self._device.upload(buffers[name], np.ascontiguousarray(array), self._streams[0])
-        self._device.synchronize(self._streams[0])
+            buffers[name] = self.device.alloc(name, (array.shape, array.dtype.name))
+            self.device.upload(buffers[name], np.ascontiguousarray(array), self.streams[0])
+        self.device.synchronize(self.streams[0])
         return buffers
 
     def begin(self, image: np.ndarray, camera: Camera) -> None:
@@ -81,7 +92,7 @@ class Frames:
         if self._size != (width, height):
             self._prepare(width, height, camera)
         self._last = None
-        device, first = self._device, self._streams[0]
+        device, first = self.device, self.streams[0]
         with span("upload"):
             if self._lens != camera.lens:
                 self._lens = camera.lens
@@ -90,35 +101,35 @@ class Frames:
 
     def _prepare(self, width: int, height: int, camera: Camera) -> None:
         """Make everything for frames of this size, and freeze it."""
-        device = self._device
+        device = self.device
         device.thaw()
         self._size, self._expected = (width, height), {}
         self._frame = device.alloc("frame", ((height, width, 3), "uint8"))
         self._lens = camera.lens
         lens = self._upload({"lens": np.array(camera.lens)})
         self._given = {**self._constants, "frame": self._frame, **lens}
-        self._plans = {}
+        self.plans = {}
         for batch in self._batches:
             plan = self._plan(f"followed{batch}", batch)
             self._send(plan, "next_roi", _rows([letterbox_roi(width, height)] * batch))
-            self._plans[batch] = plan
+            self.plans[batch] = plan
         steps = Steps(self._parts, 1).detection()
         given = {**self._given, **self._upload({"detector_affine": np.zeros((1, 2, 3))})}
-        self._detection = Plan(device, "detection", steps, given, DETECTIONS, self._streams)
-        for plan in self._plans.values():
+        self._detection = Plan(device, "detection", steps, given, DETECTIONS, self.streams)
+        for plan in self.plans.values():
             plan.warm_up(self._meshes)
         self._detection.warm_up()
-        for plan in (*self._plans.values(), self._detection) if self._graph else ():
+        for plan in (*self.plans.values(), self._detection) if self._graph else ():
             plan.capture(self._parts.torch)
         device.freeze()
         self._frozen_at = device.allocations
 
     def _plan(self, name: str, batch: int) -> Plan:
         steps = Steps(self._parts, batch).followed()
-        return Plan(self._device, name, steps, self._given, RESULTS, self._streams)
+        return Plan(self.device, name, steps, self._given, RESULTS, self.streams)
 
     def _send(self, plan: Plan, name: str, array: np.ndarray) -> None:
-        self._device.upload(plan.buffers[name], array, self._streams[0])
+        self.device.upload(plan.buffers[name], array, self.streams[0])
 
     def follow(self, rois: Sequence[Roi]) -> list[Landmarks]:
         """Who is in these regions of the frame; their meshes stay on the device.
@@ -126,7 +137,7 @@ class Frames:
         Nothing goes up where the regions are those that the last run left.
         """
         batch = 1 << (len(rois) - 1).bit_length()
-        plan, rois = self._plans[batch], tuple(rois)
+        plan, rois = self.plans[batch], tuple(rois)
         if self._expected.get(batch) != rois:
             padded = [*rois, *[rois[0]] * (batch - len(rois))]
             self._send(plan, "next_roi", _rows(padded))
@@ -138,7 +149,7 @@ class Frames:
 
     def _run(self, plan: Plan) -> dict[str, np.ndarray]:
         results = plan.run()
-        assert self._device.allocations == self._frozen_at, "memory was allocated for a frame"
+        assert self.device.allocations == self._frozen_at, "memory was allocated for a frame"
         return results
 
     def detect(self, part: Roi | None = None) -> list[Detection]:

@@ -15,6 +15,7 @@ class Plan:
     """Runs its steps on two streams, or as one graph of them.
 
     given: buffers that no step makes. results: those that go down after each run, in one copy.
+    work: the steps in the order in which they are queued. graph: of all of them, once captured.
     """
 
     def __init__(
@@ -35,8 +36,8 @@ class Plan:
         self.buffers: Mapping[str, Buffer] = {**given, **own, **self._results.parts}
         self.schedule = schedule(steps, len(streams))
         self._events = {n: device.event() for n in sorted(self.schedule.awaited | {BEGIN})}
-        self._work = [(each, self._made(each)) for each in self.schedule.placed]
-        self._graph: Graph = None
+        self.work = [(each, self._made(each)) for each in self.schedule.placed]
+        self.graph: Graph = None
 
     def _made(self, placed: Placed) -> Launch:
         step, stream = placed.step, self._streams[placed.stream]
@@ -56,16 +57,16 @@ class Plan:
 
     def capture(self, torch: bool = False) -> None:
         """From now on a run is one launch. torch: see `Device.capture`."""
-        self._graph = self._device.capture(self._streams[0], self._queue, torch)
+        self.graph = self._device.capture(self._streams[0], self._queue, torch)
 
     def run(self) -> dict[str, np.ndarray]:
         """Queue everything and wait; the results, overwritten by the next run."""
         device, first = self._device, self._streams[0]
         with span(self.name):
-            if self._graph is None:
+            if self.graph is None:
                 self._queue()
             else:
-                device.replay(self._graph, first)
+                device.replay(self.graph, first)
             host = device.download(self._results, first)
             device.synchronize(first)
         return self._results.split(host)
@@ -82,7 +83,7 @@ class Plan:
         awaited = self.schedule.awaited
         if BEGIN in awaited:
             device.record(events[BEGIN], self._streams[0])
-        for placed, launch in self._work:
+        for placed, launch in self.work:
             stream = self._streams[placed.stream]
             for name in placed.waits:
                 device.wait(stream, events[name])
