@@ -67,7 +67,7 @@ def export(
         bool, typer.Option(help="Write report/ into the bundle: tables, plots, times measured.")
     ] = True,
 ) -> None:
-    """From PyTorch checkpoints to a verified bundle: ONNX stages, body, and gates on every backend.
+    """From PyTorch checkpoints to a verified bundle, gated on every backend.
 
     pchmr export --list
     pchmr export spin_hmr+videopose3d_h36m_243 --show > recipe.toml
@@ -90,6 +90,11 @@ def export(
     from .assemble import export_open, export_recipe
     from .work_folder import WorkFolder
 
+    if recipe in OPEN and (show or checkpoint or body or regressor or calibration):
+        raise InputError(
+            f"{recipe} is built from pinned files and has no recipe to show or change: name networks "
+            "joined by +, or leave --show, --checkpoint, --body, --regressor, --calibration out"
+        )
     folder, precisions = WorkFolder(work) if work else None, _precisions(precision)
     if recipe in OPEN and single_file is not None:
         from .single_whole import whole_of_open

@@ -10,21 +10,22 @@ from export_cases import seeded, small_recipe
 
 from pchmr_engines.bundle import Bundle
 from pchmr_engines.errors import InputError
+from pchmr_export import latency
 from pchmr_export.ready import recipe_text
 from pchmr_export.strict_toml import read_toml
+from pchmr_export.work_folder import WorkFolder
 
 Run = Callable[..., tuple[int, str, str]]
 
 
 def test_a_recipe_becomes_a_bundle_with_a_parity_table_and_a_report(
-    run: Run, tmp_path: Path
+    run: Run, tmp_path: Path, work: WorkFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    torch.set_num_threads(1)
     small_recipe(tmp_path)  # writes its module
+    monkeypatch.setattr(latency, "SECONDS", 0.0)
     (tmp_path / "r.toml").write_text(
         """
         name = "small"
-        topologies = ["serial"]
         body.file = "synthetic"
         [stages.generator]
         kind = "custom"
@@ -32,13 +33,14 @@ def test_a_recipe_becomes_a_bundle_with_a_parity_table_and_a_report(
         outputs = ["vertices", "cam"]
         takes.image = { size = [224, 224], crop = "spin" }
         settings = { camera = "weak" }
+        licence = "of the test"
         [stages.lifter]
-        network = "semgcn_plain"
+        network = "videopose3d_h36m_9"
         checkpoint = "seeded"
         """
     )
-    target, work = tmp_path / "bundle", tmp_path / "work"
-    arguments = ("export", tmp_path / "r.toml", "-o", target, "--work", work)
+    target = tmp_path / "bundle"
+    arguments = ("export", tmp_path / "r.toml", "-o", target, "--work", work.root)
     code, _, err = run(*arguments)
     assert (code, err.splitlines()[-1].split(": add")[0]) == (
         1,
@@ -52,7 +54,7 @@ def test_a_recipe_becomes_a_bundle_with_a_parity_table_and_a_report(
         line[0] for line in lines if line
     }
     assert (target / "report" / "report.md").is_file()
-    assert Bundle.load(target).manifest.topologies == ("serial",)
+    assert Bundle.load(target).manifest.topologies == ("serial", "mesh-only")
 
 
 def test_ready_recipes_are_listed_and_shown_as_toml(run: Run, tmp_path: Path) -> None:
@@ -91,6 +93,7 @@ def test_the_whole_is_one_file_for_other_runtimes(run: Run, tmp_path: Path) -> N
     [
         ((), "which recipe? give a .toml or a name that"),
         (("opne",), "opne is no recipe"),
+        (("open", "--checkpoint", "lifter=x.pt"), "open is built from pinned files"),
         (("none.toml",), "none.toml: No such file"),
         (("spin_hmr+semgcn_plain", "--checkpoint", "lifter"), "--checkpoint lifter: expected NAME"),
         (("spin_hmr+semgcn_plain", "--checkpoint", "pose2d=x.pt"), "has no such stage"),
