@@ -122,7 +122,8 @@ class Pipeline(Closing):
         self._max_people = max_people
         self.body = body_from_arrays(bundle.body())
         self._model = BodyModel(self.body)
-        recorded = recorder.bundle(bundle) if recorder else bundle
+        # A graph of a GPU holds all engines: none runs, or is waited for, by itself.
+        recorded = recorder.bundle(bundle) if recorder and device == "cpu" else bundle
         networks = BundleNetworks(recorded, backend, threads or usable_cpus(), max_people)
         boxes = detector and detector_from_onnx(detector, detector_format, networks.threads)
         assembly = Assembly(networks, topology, self._model, pose2d, boxes or None, detector_stride)

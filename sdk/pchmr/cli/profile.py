@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import BUNDLE, Backend, People, Threads, Topology
+from .options import BUNDLE, Backend, Device, People, Smooth, Threads, Topology, smoothing
 
 Option = typer.Option
 TOPOLOGIES = ("serial", "parallel", "template", "mesh-only")
@@ -33,9 +33,10 @@ def profile(
         bool, Option("--fast", help="A file as fast as it goes, not at its own rate.")
     ] = False,
     backend: Backend = "auto",
+    device: Device = "cpu",
     threads: Threads = None,
     people: People = 1,
-    smooth: Annotated[bool, Option(help="Over time, as pchmr webcam does.")] = True,
+    smooth: Smooth = None,
     draw: Annotated[bool, Option(help="Draw the overlay too, in the same thread.")] = True,
     json: Annotated[Path | None, Option(help="Write all figures here.")] = None,
     plot: Annotated[Path | None, Option(help="Write a picture here (png, svg, pdf).")] = None,
@@ -49,13 +50,17 @@ def profile(
 
     _check_outputs(json, plot, trace)
     spec = source or str(fetch("demo_video"))
-    options = {"backend": backend, "threads": threads, "max_people": people, "smooth": smooth}
-    about: dict[str, Any] = {"source": source or "demo video", "backend": backend}
+    smoothed, notes = smoothing(device, smooth)
+    options = {"backend": backend, "threads": threads, "max_people": people, "smooth": smoothed}
+    options["device"] = device
+    about = {"source": source or "demo video", "backend": backend, "device": device}
     if vs or overhead:
         figures = _compare(bundle, topology, vs, spec, frames, options)
     else:
         outputs = {"plot": plot, "trace": trace}
         figures = _profile(bundle, topology, spec, not fast, frames, draw, options, outputs)
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
     if json:
         from json import dumps
 

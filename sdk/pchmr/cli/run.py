@@ -15,11 +15,14 @@ from .options import (
     Detector,
     DetectorFormat,
     DetectorStride,
+    Device,
     Distortion,
     Focal,
     People,
+    Smooth,
     Threads,
     Topology,
+    smoothing,
 )
 
 Option = typer.Option
@@ -35,6 +38,7 @@ def run(
     bundle: Bundle = "open",
     topology: Topology = "parallel",
     backend: Backend = "auto",
+    device: Device = "cpu",
     threads: Threads = None,
     people: People = 1,
     camera_file: CameraFile = None,
@@ -44,13 +48,7 @@ def run(
     detector: Detector = None,
     detector_format: DetectorFormat = "yolox",
     detector_stride: DetectorStride = 30,
-    smooth: Annotated[
-        bool | None,
-        Option(
-            "--smooth/--no-smooth",
-            help="Over time, left and right put back too; by default for whatever moves.",
-        ),
-    ] = None,
+    smooth: Smooth = None,
     frames: Annotated[int | None, Option(min=1, help="Stop after so many frames.")] = None,
     json: Annotated[bool, Option("--json", help="Also write joints and boxes as JSON.")] = False,
 ) -> None:
@@ -66,15 +64,17 @@ def run(
 
     with open_source(input) as source:
         outputs = Outputs.beside(out, source, input, json)
+        smoothed, notes = smoothing(device, smooth, source.kind not in ("photo", "folder"))
         options = {
             "backend": backend,
+            "device": device,
             "threads": threads,
             "max_people": people,
             "camera": read_lens(camera_file, focal, center, distortion),
             "detector": detector,
             "detector_format": detector_format,
             "detector_stride": detector_stride,
-            "smooth": source.kind not in ("photo", "folder") if smooth is None else smooth,
+            "smooth": smoothed,
         }
         with Pipeline.load(bundle, topology, **options) as pipeline:
             try:
@@ -83,8 +83,8 @@ def run(
                 raise PchmrError(
                     f"stopped; what was done so far is in {outputs.overlay} and {outputs.results}"
                 ) from None
-        for warning in source.warnings:
-            typer.echo(f"note: {warning}", err=True)
+        for note in (*source.warnings, *notes):
+            typer.echo(f"note: {note}", err=True)
     summary = log.summary()
     latency = summary["camera_to_mesh_ms"]
     lag = summary["stages_ms"].get("smoothing_lag")

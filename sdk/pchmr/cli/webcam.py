@@ -15,10 +15,13 @@ from .options import (
     Detector,
     DetectorFormat,
     DetectorStride,
+    Device,
     Distortion,
     Focal,
     People,
+    Smooth,
     Threads,
+    smoothing,
 )
 
 if TYPE_CHECKING:
@@ -47,8 +50,9 @@ def webcam(
     detector: Detector = None,
     detector_format: DetectorFormat = "yolox",
     detector_stride: DetectorStride = 30,
-    smooth: Annotated[bool, Option(help="Over time; left and right are put back too.")] = True,
+    smooth: Smooth = None,
     backend: Backend = "auto",
+    device: Device = "cpu",
     threads: Threads = None,
     out: Annotated[
         Path | None,
@@ -85,15 +89,17 @@ def webcam(
     from ..live import LiveSession, Topologies, names_of_recordings, open_live
 
     spec = str(fetch("demo_video")) if source == "demo" else source
+    smoothed, notes = smoothing(device, smooth)
     options = {
         "backend": backend,
+        "device": device,
         "threads": threads,
         "max_people": people,
         "camera": read_lens(camera_file, focal, center, distortion),
         "detector": detector,
         "detector_format": detector_format,
         "detector_stride": detector_stride,
-        "smooth": smooth,
+        "smooth": smoothed,
     }
     with (
         open_live(spec, every_frame=every_frame, loop=loop, reconnect_s=reconnect) as input,
@@ -106,6 +112,8 @@ def webcam(
         session = LiveSession(
             input, topologies, recordings=names, record=out is not None, frames=frames
         )
+        for note in notes:
+            typer.echo(f"note: {note}", err=True)
         try:
             with session:
                 session.run(viewer, seconds)
