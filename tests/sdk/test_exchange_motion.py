@@ -95,6 +95,16 @@ def test_a_bone_that_moves_nothing_ends_at_its_joint(motion: Motion, tmp_path: P
     assert "nan" not in text
 
 
+def test_angles_of_bvh_go_on_through_the_half_turn(motion: Motion, tmp_path: Path) -> None:
+    """Programs interpolate them one by one: a jump of 360 degrees would be a spin."""
+    rotvecs = np.zeros((6, 24, 3))
+    rotvecs[:, 16, 1] = np.radians(np.arange(120, 300, 30))
+    write_bvh(tmp_path / "m.bvh", replace(motion, rotmats=rotvec_to_rotmat(rotvecs)))
+    rows = (tmp_path / "m.bvh").read_text().split("Frame Time")[1].splitlines()[1:]
+    turned = np.diff(np.array([row.split() for row in rows], float)[:, 3:], axis=0)
+    assert np.abs(turned).max() == pytest.approx(30, abs=0.01)
+
+
 def test_bvh_holds_the_joints(motion: Motion, tmp_path: Path) -> None:
     write_bvh(tmp_path / "motion.bvh", motion)
     bvh = read_bvh(tmp_path / "motion.bvh")

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+from averaging_engine import AveragingEngine
 
 from pchmr.cuts import CutDetector
 from pchmr.geometry import rotmat_to_rotvec, rotvec_to_rotmat
 from pchmr.smoothing import BoneFilter, OneEuro, PointFilter, RotationFilter
 from pchmr.stages.base import Board, HostStage, Row
 from pchmr.stages.smoothed import Smoothed, smoothed
+from pchmr.stages.temporal import StreamingStage
 from pchmr_kernels.skeletons import SKELETONS, get_skeleton
 
 FRAME_S = 1 / 60
@@ -96,6 +98,13 @@ class Giver(HostStage):
     def collect(self, board: Board) -> None:
         for name in self.gives:
             board[name] = board["start"][:, None, None] * np.ones((24, 3))
+
+
+def test_a_temporal_network_is_not_smoothed_again() -> None:
+    engine = AveragingEngine(1)
+    names = {"x": "start"}, {"mean": "target"}
+    network = StreamingStage("lifter", engine, engine.settings, *names, 1, 1)
+    assert smoothed([network], get_skeleton("smpl24")) == [network]
 
 
 def test_each_person_has_filters_of_their_own_and_starts_anew() -> None:

@@ -53,6 +53,7 @@ def seen(given: NDArray[np.float32], track: int = 0) -> NDArray[np.float32]:
         same = tracked(person.landmarks.keypoints_2d).landmarks
         np.testing.assert_array_equal(person.landmarks.world, same.world)
         np.testing.assert_array_equal(person.landmarks.depth_px, same.depth_px)
+        np.testing.assert_array_equal(person.landmarks.presence, same.presence)
     return np.stack([person.landmarks.keypoints_2d for person in found])
 
 
