@@ -11,23 +11,28 @@ from torch import nn
 
 from pchmr.prepost import normalise
 from pchmr.prepost.synthetic import synthetic_image
-from pchmr_training.networks import ImageInput, NetworkSpec
 from pchmr_training.networks.seeding import seeded_input
 
 from .blazepose import read_parity
-from .stage_export import stage_input
+from .stage_forms import StageForm
 
 Arrays = dict[str, NDArray[Any]]
 
 
-def example_inputs(spec: NetworkSpec) -> Arrays:
-    """Two rows: a crop of the demo video and a picture made up, or made-up joints or features."""
-    given = stage_input(spec)
-    seed = f"export:{spec.name}"
-    if isinstance(spec.input, ImageInput):
-        return {given.name: image_examples(seed, spec.input.size)}
-    kind = "normal" if given.name == "features" else "uniform"
-    return {given.name: seeded_input(seed, given.sized(2), kind)}
+def form_examples(stage: str, form: StageForm) -> Arrays:
+    """Two rows of everything a form takes: a crop of the demo video and a picture made up, or
+    made-up joints or features."""
+    seed = f"export:{stage}"
+    if form.image is not None:
+        return {"image": image_examples(seed, form.image.size)}
+    return {
+        spec.name: seeded_input(
+            f"{seed}:{spec.name}",
+            spec.sized(2),
+            "uniform" if spec.name == "keypoints" else "normal",
+        )
+        for spec in form.inputs
+    }
 
 
 def image_examples(seed: str, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -48,19 +53,13 @@ def _real_crop(size: tuple[int, int]) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(part, size[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
-def framework_outputs(network: nn.Module, spec: NetworkSpec, inputs: Arrays) -> Arrays:
-    """What torch gives for a stage's inputs, by output name.
+def network_input(form: StageForm, values: NDArray[Any]) -> NDArray[Any]:
+    """An input as the network itself takes it.
 
-    An image is normalised in NumPy, so that the graph's own normalisation is held against another.
+    An image is normalised in NumPy, so that the graph's own way is held against another.
     """
-    return torch_outputs(network, [network_input(spec, inputs)], spec.outputs)
-
-
-def network_input(spec: NetworkSpec, inputs: Arrays) -> NDArray[Any]:
-    """A stage's input as the network itself takes it."""
-    (values,) = inputs.values()
-    rule = spec.input
-    if not isinstance(rule, ImageInput):
+    rule = form.image
+    if rule is None:
         return values
     return normalise(values, rule.mean, rule.std, rule.value_range, rule.colour, rule.layout)
 

@@ -1,8 +1,9 @@
 """Accuracy gates of a stage: what torch gives, against what each installed backend makes of it.
 
-data = parity_arrays(inputs, framework_outputs(network, spec, inputs))
-gates = run_gates("spin_hmr", file.path, requirements(spec, data), data, views(spec))
-parity = measured(requirements(spec, data), check(gates))     # into the manifest
+data = parity_arrays(inputs, torch_outputs(form.module, fed, form.outputs))
+parity = {name: output_parity(name, data[f"outputs/{name}"]) for name in form.outputs}
+gates = run_gates("generator", file.path, parity, data)
+measured(parity, check(gates))     # into the manifest
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,15 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pchmr.prepost.cpn import decode_cpn
 from pchmr.prepost.crops import Crop
-from pchmr.prepost.hrnet import decode_hrnet
+from pchmr.stages.pose2d import DECODERS
 from pchmr_engines.backends import AUTO, BACKENDS, engine_from_onnx
 from pchmr_engines.errors import InputError, PchmrError
 from pchmr_engines.host import installed_versions
 from pchmr_engines.manifest import Parity
 from pchmr_engines.verify import Gate, greatest_difference
-from pchmr_training.networks import NetworkSpec
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -39,16 +38,15 @@ TOLERANCES = {
 POWER = 10
 """By how many tolerances the examples' outputs must differ: else no fault could fail a gate."""
 
-DEGREES = float(np.rad2deg(1))
-CELL_PX = 4.0  # of the heat maps and volumes of all our networks
-SCALES = {
-    "rotmat": ("deg", DEGREES),  # to first order the greatest entry's change is at most the angle
+UNITS = {
+    "rotmats": ("deg", float(np.rad2deg(1))),  # to first order an entry's change is the angle
     "cam": ("px", 112.0),  # s (X + t) is -1..1 over a crop of 224
     "betas": ("", 1.0),
-    **dict.fromkeys(("theta", "omega", "omega_past5", "omega_future5"), ("rad", 1.0)),
-    "coord": ("px", CELL_PX),
+    "coord": ("px", 4.0),  # cells of the volume
+    "keypoints": ("px", 1.0),
+    **dict.fromkeys(("joints", "joints_3d", "vertices"), ("mm", 1000.0)),
 }
-"""Output -> unit, and units per number of it."""
+"""Output -> its unit, and units per number of it; others are judged by their largest."""
 
 
 @dataclass(frozen=True)
@@ -68,37 +66,23 @@ class GateFailed(PchmrError):
         self.gates = gates
 
 
-def requirements(spec: NetworkSpec, data: Arrays) -> dict[str, Parity]:
-    """The gate of every output of a network, its value still 0."""
-    return {name: _parity(spec, name, data[f"outputs/{name}"]) for name in spec.outputs}
-
-
-def _parity(spec: NetworkSpec, name: str, expected: NDArray[Any]) -> Parity:
-    if name == "pose":
-        unit, scale = "mm", 1.0 if spec.unit.startswith("mm") else 1000.0
-    elif name in SCALES:
-        unit, scale = SCALES[name]
-    else:  # heat maps and features have no unit
-        unit, scale = "of the largest", 1 / float(np.abs(expected).max(initial=1e-9))
+def output_parity(name: str, expected: NDArray[Any]) -> Parity:
+    """The gate of an output, its value still 0."""
+    if expected.dtype.kind == "i":  # a counter of a stream's state
+        return Parity("", 1.0, 0.0, TOLERANCES[""])
+    largest = 1 / float(np.abs(expected).max(initial=1e-9))
+    unit, scale = UNITS.get(name, ("of the largest", largest))
     return Parity(unit, scale, 0.0, TOLERANCES[unit])
 
 
-def requirements_mm(outputs: Iterable[str]) -> dict[str, Parity]:
-    """The gates of outputs in metres: vertices and joints."""
-    return {name: Parity("mm", 1000.0, 0.0, TOLERANCES["mm"]) for name in outputs}
-
-
-def views(spec: NetworkSpec) -> tuple[View, ...]:
-    """Keypoints of a network of heat maps, in pixels of the crop."""
-    if spec.skeleton != "coco17" or spec.outputs[0] not in ("heatmaps", "refine"):
+def keypoint_views(decoder: str | None) -> tuple[View, ...]:
+    """Keypoints of heat maps, in pixels of the crop, as the runtime decodes them."""
+    if decoder not in ("hrnet", "cpn"):
         return ()
-    decode = decode_hrnet if spec.outputs[0] == "heatmaps" else decode_cpn
     crop = Crop(np.zeros((0, 0, 3), np.uint8), np.eye(2, 3))
 
     def keypoints(outputs: Arrays) -> NDArray[Any]:
-        maps = outputs[spec.outputs[0]]
-        planes = np.moveaxis(maps, -1, 1) if spec.tensorflow else maps
-        return np.stack([decode(person, crop)[:, :2] for person in planes])
+        return np.stack([DECODERS[decoder](maps, crop)[:, :2] for maps in outputs["heatmaps"]])
 
     return (View("keypoints", Parity("px", 1.0, 0.0, TOLERANCES["px"]), keypoints),)
 
@@ -110,24 +94,15 @@ def run_gates(
     data: Arrays,
     more: Sequence[View] = (),
     backends: Sequence[str] | None = None,
-    precision: str = "fp32",
-    seeded: bool = False,
-    threads: int | None = None,
     must_vary: bool = True,
 ) -> tuple[Gate, ...]:
-    """All gates of a stage on each backend; None: on those installed. Whether passed or not.
+    """All gates of a stage in fp32 on each backend; None: on those installed. Passed or not.
 
-    data: the parity arrays. seeded: the weights are made up, and mean nothing in lower precision.
-    must_vary: refuse examples that could fail no gate.
+    data: the parity arrays. must_vary: refuse examples that could fail no gate.
 
-    Raises: InputError for seeded weights in lower precision, or for examples so alike that no fault
-    could fail a gate; EngineError from the backends.
+    Raises: InputError for examples so alike that no fault could fail a gate; EngineError from the
+    backends.
     """
-    if seeded and precision != "fp32":
-        raise InputError(
-            f"stage {stage!r} has seeded weights, which are gated in fp32 only, not {precision}: "
-            "the peak of a noisy map says nothing; give a checkpoint"
-        )
     if must_vary:
         check_power(stage, parity, data)
     inputs, expected = (
@@ -136,14 +111,14 @@ def run_gates(
     )
     gates: list[Gate] = []
     for backend in installed_backends() if backends is None else backends:
-        engine = engine_from_onnx(graph, backend, threads, precision, cache=False)
+        engine = engine_from_onnx(graph, backend, cache=False)
         found = engine.run(inputs)
         compared = [(name, wanted, found[name], expected[name]) for name, wanted in parity.items()]
         compared += [(view.name, view.parity, view.of(found), view.of(expected)) for view in more]
         for name, wanted, got, right in compared:
             value = wanted.scale * greatest_difference(got, right)
             measure = wanted.unit, wanted.value, value, wanted.tolerance
-            gates.append(Gate(stage, name, backend, precision, *measure))
+            gates.append(Gate(stage, name, backend, "fp32", *measure))
     return tuple(gates)
 
 

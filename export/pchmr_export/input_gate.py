@@ -22,7 +22,7 @@ LAST = "image.offset"
 
 
 def input_gates(
-    stage: str, graph: Path, image: NDArray[Any], expected: NDArray[Any], threads: int | None = None
+    stage: str, graph: Path, image: NDArray[Any], expected: NDArray[Any]
 ) -> tuple[Gate, ...]:
     """The gate of an image's normalisation on each installed backend.
 
@@ -34,7 +34,7 @@ def input_gates(
         path = Path(folder, "normalisation.onnx")
         _write_first_part(graph, path, expected.shape[1:])
         for backend in installed_backends():
-            engine = engine_from_onnx(path, backend, threads, cache=False)
+            engine = engine_from_onnx(path, backend, cache=False)
             off = greatest_difference(engine.run({"image": image})["normalised"], expected)
             measure = UNIT, 0.0, off / float(abs(expected).max()), TOLERANCE
             gates.append(Gate(stage, "normalised image", backend, "fp32", *measure))

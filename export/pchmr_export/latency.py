@@ -59,7 +59,7 @@ def stage_times(
                         )
                         if context:
                             runs[f"{backend} {graph.precision}"] = context.enqueue
-            for label, times in interleaved(runs).items():
+            for label, times in interleaved(runs, SECONDS).items():
                 ms = float(np.median(times)), float(np.quantile(times, 0.95))
                 found.append(StageTime(stage.name, label, *ms))
         return tuple(found)
@@ -97,9 +97,7 @@ def fed(engine: Engine, row: Arrays) -> Context:
     return context
 
 
-def interleaved(
-    runs: Mapping[str, Callable[[], Any]], seconds: float = SECONDS
-) -> dict[str, list[float]]:
+def interleaved(runs: Mapping[str, Callable[[], Any]], seconds: float) -> dict[str, list[float]]:
     """Milliseconds of each run, the runs taking turns after one that is not counted."""
     for run in runs.values():
         run()

@@ -9,14 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pchmr.prepost import normalise
-from pchmr.prepost.crops import Crop
-from pchmr.stages.pose2d import DECODERS
 from pchmr_engines.macs import count_macs
 from pchmr_engines.manifest import FileRef, Graph, Parity, Provenance, Stage
 from pchmr_engines.store import npz_bytes, sha256_of
@@ -24,28 +20,18 @@ from pchmr_engines.strict_json import from_json, parse_json, to_json
 from pchmr_engines.verify import Gate
 from pchmr_training.checkpoints import load_checkpoint
 from pchmr_training.networks import FeatureInput, KeypointInput, NetworkSpec
-from pchmr_training.networks.seeding import seeded_input, seeded_state
+from pchmr_training.networks.seeding import seeded_state
 from pchmr_training.tf_bundle import bundle_prefix
 
 from .custom_stage import check_outputs, load_custom, write_custom
-from .examples import Arrays, image_examples, parity_arrays, torch_outputs
-from .gates import DEGREES, TOLERANCES, View, check, measured, run_gates
+from .examples import form_examples, network_input, parity_arrays, torch_outputs
+from .gates import check, keypoint_views, measured, output_parity, run_gates
 from .input_gate import input_gates
 from .onnx_graph import StageFile, export_graph
 from .recipe import ROLES, Recipe
 from .stage_forms import LoadedNetwork, StageForm, camera_settings, lifter_settings, network_form
 from .streaming_export import export_streaming, sequence_gates
 from .work_folder import WorkFolder, tool_versions
-
-UNITS = {
-    "rotmats": ("deg", DEGREES),
-    "cam": ("px", 112.0),
-    "betas": ("", 1.0),
-    "coord": ("px", 4.0),
-    "keypoints": ("px", 1.0),
-    **dict.fromkeys(("joints", "joints_3d", "vertices"), ("mm", 1000.0)),
-}
-"""Output -> its unit, and units per number of it; others are judged by their largest."""
 
 CAMERA_SHARE = 0.02  # of the seeded weights that move a generator's camera
 THETA = 85  # numbers of HMR's and HMMR's last layer, the camera first
@@ -129,7 +115,7 @@ def build_stage(
         else:
             form = network_form(name, spec, network, crop)
             form = replace(form, settings={**form.settings, **stage.settings})
-            write_stage(folder, name, form, provenance, seeded=sha256 is None)
+            write_stage(folder, name, form, provenance)
 
     facts: dict[str, Any] = {"stage": name, "network": spec.name, "crop": crop, "licence": licence}
     facts["settings"] = dict(stage.settings)
@@ -147,9 +133,7 @@ def _build_custom(recipe: Recipe, name: str, work: WorkFolder, loaded: LoadedNet
         hashes = [sha256_of(path) for path in (graph, *file.external)]
     provenance = Provenance(str(stage.source), loaded.spec.licence, loaded.sha256, tool_versions())
     facts = {"stage": name, "recipe": asdict(stage), "graph": hashes}
-    make = partial(
-        write_stage, name=name, form=form, provenance=provenance, seeded=False, loaded=loaded
-    )
+    make = partial(write_stage, name=name, form=form, provenance=provenance, loaded=loaded)
     return read_stage(work.step(facts, make))
 
 
@@ -163,7 +147,6 @@ def write_stage(
     name: str,
     form: StageForm,
     provenance: Provenance,
-    seeded: bool,
     loaded: LoadedNetwork | None = None,
 ) -> None:
     """Export, gate and describe a stage of single frames in `folder`, as its bundle will be.
@@ -171,7 +154,7 @@ def write_stage(
     loaded: of a custom stage.
     """
     inputs = form_examples(name, form)
-    fed = [_as_the_network_takes(form, values) for values in inputs.values()]
+    fed = [network_input(form, values) for values in inputs.values()]
     data = parity_arrays(inputs, torch_outputs(form.module, fed, form.outputs))
     path = graph_path(folder, name)
     if loaded is not None:
@@ -181,7 +164,7 @@ def write_stage(
         file = export_graph(module, form.inputs, form.outputs, path, rename)
     parity = {key: output_parity(key, data[f"outputs/{key}"]) for key in form.outputs}
     views = keypoint_views(form.settings.get("decoder"))
-    found = run_gates(name, file.path, parity, data, views, seeded=seeded)
+    found = run_gates(name, file.path, parity, data, views)
     if form.image is not None:
         found += input_gates(name, file.path, inputs["image"], fed[0])
     gates = check(found)
@@ -211,7 +194,7 @@ def write_streaming_stage(
     made = export_streaming(network, spec, graph_path(folder, name))
     gates = check(
         (
-            *run_gates(name, made.file.path, made.parity, made.data, seeded=True),
+            *run_gates(name, made.file.path, made.parity, made.data),
             *sequence_gates(name, made, network),
         )
     )
@@ -268,44 +251,3 @@ def read_stage(folder: Path) -> BuiltStage:
     files = {ref: folder / ref for ref in (*refs, f"parity/{stage.name}.npz")}
     gates = json.loads((folder / "gates.json").read_text(encoding="utf-8"))
     return BuiltStage(stage, files, tuple(Gate(**gate) for gate in gates))
-
-
-def form_examples(name: str, form: StageForm) -> Arrays:
-    """Two rows of everything a form takes."""
-    if form.image is not None:
-        return {"image": image_examples(f"export:{name}", form.image.size)}
-    return {
-        spec.name: seeded_input(
-            f"export:{name}:{spec.name}",
-            spec.sized(2),
-            "uniform" if spec.name == "keypoints" else "normal",
-        )
-        for spec in form.inputs
-    }
-
-
-def _as_the_network_takes(form: StageForm, values: NDArray[Any]) -> NDArray[Any]:
-    """An image is normalised in NumPy, so that the graph's own way is held against another."""
-    rule = form.image
-    if rule is None:
-        return values
-    return normalise(values, rule.mean, rule.std, rule.value_range, rule.colour, rule.layout)
-
-
-def output_parity(name: str, expected: NDArray[Any]) -> Parity:
-    """The gate of an output, its value still 0."""
-    largest = 1 / float(np.abs(expected).max(initial=1e-9))
-    unit, scale = UNITS.get(name, ("of the largest", largest))
-    return Parity(unit, scale, 0.0, TOLERANCES[unit])
-
-
-def keypoint_views(decoder: str | None) -> tuple[View, ...]:
-    """Keypoints of heat maps, in pixels of the crop, as the runtime decodes them."""
-    if decoder not in ("hrnet", "cpn"):
-        return ()
-    crop = Crop(np.zeros((0, 0, 3), np.uint8), np.eye(2, 3))
-
-    def keypoints(outputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-        return np.stack([DECODERS[decoder](maps, crop)[:, :2] for maps in outputs["heatmaps"]])
-
-    return (View("keypoints", Parity("px", 1.0, 0.0, TOLERANCES["px"]), keypoints),)

@@ -41,7 +41,7 @@ from pchmr_training.streaming_vibe import StreamingVIBE, VibeState
 from pchmr_training.streaming_videopose3d import StreamingVideoPose3D, VideoPose3DState
 
 from .examples import Arrays, parity_arrays
-from .gates import SCALES, TOLERANCES, check_power, installed_backends
+from .gates import check_power, installed_backends, output_parity
 from .onnx_graph import StageFile, export_graph
 
 RATE_HZ = 50.0
@@ -81,7 +81,7 @@ def export_streaming(network: nn.Module, spec: NetworkSpec, path: Path) -> Strea
     given = {spec.name: x.numpy() for spec, x in zip(inputs, torch_inputs, strict=True)}
     expected = {name: x.numpy() for name, x in zip(form.outputs, results, strict=True)}
     data = parity_arrays(given, expected)
-    parity = {name: _parity(name, data[f"outputs/{name}"]) for name in form.outputs}
+    parity = {name: output_parity(name, data[f"outputs/{name}"]) for name in form.outputs}
     check_power(spec.name, parity, data)
     return StreamingStage(file, form.settings, data, parity)
 
@@ -192,20 +192,8 @@ def _form(network: nn.Module, spec: NetworkSpec) -> "_VideoPose3DStep | _VibeSte
     if isinstance(network, HMMR):
         return _HmmrWindow(network).eval()
     raise InputError(
-        f"{spec.name} takes single frames and has no streaming form: export it with export_stage"
+        f"{spec.name} takes single frames and has no streaming form: export it as it is"
     )
-
-
-def _parity(name: str, expected: NDArray[Any]) -> Parity:
-    if name == "joints":
-        unit, scale = "mm", 1000.0
-    elif name in ("rotmats", "betas", "cam"):
-        unit, scale = SCALES[{"rotmats": "rotmat"}.get(name, name)]
-    elif expected.dtype.kind == "i":
-        unit, scale = "", 1.0
-    else:
-        unit, scale = "of the largest", 1 / float(np.abs(expected).max(initial=1e-9))
-    return Parity(unit, scale, 0.0, TOLERANCES[unit])
 
 
 def sequence_gates(
@@ -214,7 +202,6 @@ def sequence_gates(
     network: nn.Module,
     backends: Sequence[str] | None = None,
     frames: int = 30,
-    threads: int | None = None,
 ) -> tuple[Gate, ...]:
     """A clip, frame by frame on each backend, against the network's own form on the whole clip.
 
@@ -230,7 +217,7 @@ def sequence_gates(
     expected = _whole_clip(network, torch.from_numpy(clip))
     gates = []
     for backend in installed_backends() if backends is None else backends:
-        engine = engine_from_onnx(stage.file.path, backend, threads, cache=False)
+        engine = engine_from_onnx(stage.file.path, backend, cache=False)
         found = _play(engine, stage, clip)
         for output, right in expected.items():
             parity = stage.parity[output]

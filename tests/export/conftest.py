@@ -3,9 +3,11 @@
 from collections.abc import Callable
 
 import pytest
-from seeded_stages import SeededStage, StageOf, make_stage
+import torch
+from seeded_stages import StageOf, make_stage
 
 from pchmr.cli.main import main
+from pchmr_export.work_folder import WorkFolder
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -25,13 +27,13 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.fixture(scope="session")
-def stage_of(tmp_path_factory: pytest.TempPathFactory) -> StageOf:
-    """`stage_of(name)`: the seeded stage of a network, exported on the first call."""
-    made: dict[str, SeededStage] = {}
+def work(tmp_path_factory: pytest.TempPathFactory) -> WorkFolder:
+    """Finished stages of all tests: each network is exported once."""
+    torch.set_num_threads(1)
+    return WorkFolder(tmp_path_factory.mktemp("work"))
 
-    def stage(name: str) -> SeededStage:
-        if name not in made:
-            made[name] = make_stage(name, tmp_path_factory.mktemp(name))
-        return made[name]
 
-    return stage
+@pytest.fixture(scope="session")
+def stage_of(work: WorkFolder) -> StageOf:
+    """`stage_of(name)`: the seeded stage of a network."""
+    return lambda name: make_stage(name, work)

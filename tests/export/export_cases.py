@@ -76,6 +76,10 @@ def small_recipe(folder: Path, stages: dict[str, Any] | None = None, **changes: 
     return recipe_from_tables(tables, "small.toml", folder)
 
 
+LIFTER: dict[str, Any] = {"lifter": {"network": "videopose3d_h36m_9", "checkpoint": "seeded"}}
+"""The temporal lifter of the recipe whose bundle tests share."""
+
+
 def seeded(network: str) -> dict[str, str]:
     return {"network": network, "checkpoint": "seeded"}
 

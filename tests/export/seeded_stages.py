@@ -2,33 +2,61 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
-from pchmr_export.examples import Arrays, example_inputs, framework_outputs, parity_arrays
-from pchmr_export.onnx_graph import StageFile
-from pchmr_export.stage_export import export_stage
+from pchmr_engines.manifest import Graph, Stage
+from pchmr_engines.store import read_npz
+from pchmr_export.recipe import ROLES, Recipe, StageRecipe
+from pchmr_export.recipe_checks import plays
+from pchmr_export.stage_build import BuiltStage, build_stage, load_network
+from pchmr_export.stage_forms import StageForm, network_form
+from pchmr_export.work_folder import WorkFolder
 from pchmr_training.networks import NetworkSpec, get_network
-from pchmr_training.networks.fixtures import seeded_network
 
 
 @dataclass(frozen=True)
 class SeededStage:
-    """data: the parity arrays."""
+    """A network of the registry in the first role that it can play."""
 
     spec: NetworkSpec
-    file: StageFile
-    data: Arrays
+    role: str
+    built: BuiltStage
+
+    @property
+    def stage(self) -> Stage:
+        return self.built.stage
+
+    @property
+    def graph(self) -> Graph:
+        return self.stage.graphs[0]
+
+    @property
+    def path(self) -> Path:
+        return self.built.files[self.graph.file]
+
+    @cached_property
+    def data(self) -> dict[str, NDArray[np.generic]]:
+        """The parity arrays."""
+        return read_npz(self.built.files[f"parity/{self.role}.npz"])
+
+    @property
+    def form(self) -> StageForm:
+        """Of the module that it was exported from."""
+        recipe = recipe_of(self.spec.name, self.role)
+        return network_form(self.role, self.spec, load_network(recipe, self.role).network)
 
 
-def make_stage(name: str, folder: Path) -> SeededStage:
-    torch.set_num_threads(1)
-    spec = get_network(name)
-    network, _ = seeded_network(spec)
-    inputs = example_inputs(spec)
-    data = parity_arrays(inputs, framework_outputs(network, spec, inputs))
-    return SeededStage(spec, export_stage(network, spec, folder / f"{name}.fp32.onnx"), data)
+def recipe_of(name: str, role: str) -> Recipe:
+    return Recipe(name, {role: StageRecipe(network=name, checkpoint="seeded")})
+
+
+def make_stage(name: str, work: WorkFolder) -> SeededStage:
+    role = next(role for role in reversed(ROLES) if name in plays(role))
+    return SeededStage(get_network(name), role, build_stage(recipe_of(name, role), role, work))
 
 
 StageOf = Callable[[str], SeededStage]

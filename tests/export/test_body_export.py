@@ -8,6 +8,7 @@ import torch
 
 from pchmr_engines.engine import TensorSpec
 from pchmr_engines.errors import InputError
+from pchmr_engines.manifest import Parity
 from pchmr_export.body_export import (
     BodyStage,
     CalibrationStage,
@@ -16,7 +17,7 @@ from pchmr_export.body_export import (
     export_calibration,
 )
 from pchmr_export.examples import parity_arrays, torch_outputs
-from pchmr_export.gates import check, requirements_mm, run_gates
+from pchmr_export.gates import TOLERANCES, check, run_gates
 from pchmr_training.calibration import CalibrationModule, Options
 from pchmr_training.networks.synthetic_body import synthetic_body
 from pchmr_training.smpl import SmplLayer
@@ -34,7 +35,8 @@ def run(stage: BodyStage | CalibrationStage, graph: Path, inputs: list[torch.Ten
     fed = [value.detach().numpy() for value in inputs]
     named = {spec.name: value for spec, value in zip(stage.inputs, fed, strict=True)}
     data = parity_arrays(named, torch_outputs(stage, fed, stage.outputs))
-    gates = run_gates("stage", graph, requirements_mm(stage.outputs), data, threads=1)
+    mm = Parity("mm", 1000.0, 0.0, TOLERANCES["mm"])
+    gates = run_gates("stage", graph, dict.fromkeys(stage.outputs, mm), data)
     for gate in gates:
         print(gate)
     assert {gate.backend for gate in check(gates)} == {"onnxruntime", "openvino"}

@@ -23,15 +23,14 @@ from pchmr_export.work_folder import WorkFolder
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+def _own_module() -> None:
     sys.modules.pop("my_networks", None)  # another folder's
 
 
-def build(folder: Path, **changes: Any) -> BuiltStage:
+def build(folder: Path, work: WorkFolder, **changes: Any) -> BuiltStage:
     recipe = small_recipe(folder, **changes)
     network = load_custom(recipe, "generator", trust=True)
-    return build_stage(recipe, "generator", WorkFolder(folder / "work"), network)
+    return build_stage(recipe, "generator", work, network)
 
 
 def write_onnx(path: Path, fixed: bool = False) -> None:
@@ -45,11 +44,11 @@ def write_onnx(path: Path, fixed: bool = False) -> None:
         onnx.save(model, path)
 
 
-def test_module_torchscript_and_onnx_are_one_graph(tmp_path: Path) -> None:
+def test_module_torchscript_and_onnx_are_one_graph(tmp_path: Path, work: WorkFolder) -> None:
     torch.jit.trace(SmallGenerator().eval(), torch.zeros(1, 3, 224, 224)).save(tmp_path / "net.ts")
     write_onnx(tmp_path / "net.onnx")
     made = {
-        source: build(tmp_path, source=source)
+        source: build(tmp_path, work, source=source)
         for source in ("my_networks:small", "net.ts", "net.onnx")
     }
     first = made["my_networks:small"]
@@ -104,7 +103,7 @@ def test_what_is_no_network_is_refused_in_a_line(
     if changes["source"] == "two.onnx":
         onnx.save(_two_inputs(), tmp_path / "two.onnx")
     with pytest.raises(InputError, match=message) as caught:
-        build(tmp_path, **changes)
+        build(tmp_path, WorkFolder(tmp_path / "work"), **changes)
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "work").glob("*/stage.json"))
 
@@ -115,8 +114,8 @@ def _two_inputs() -> onnx.ModelProto:
     return onnx.helper.make_model(onnx.helper.make_graph([node], "two", values[:2], values[2:]))
 
 
-def test_outputs_have_the_shapes_of_their_role(tmp_path: Path) -> None:
-    outputs = build(tmp_path).stage.outputs
+def test_outputs_have_the_shapes_of_their_role(tmp_path: Path, work: WorkFolder) -> None:
+    outputs = build(tmp_path, work).stage.outputs
     check_vertices("r", outputs, 6890)
     with pytest.raises(InputError, match="gives 6890 vertices; the body has 13492"):
         check_vertices("r", outputs, 13492)
@@ -125,8 +124,8 @@ def test_outputs_have_the_shapes_of_their_role(tmp_path: Path) -> None:
         check_outputs("r", "generator", wrong, None)
 
 
-def test_the_same_network_is_tried_once(tmp_path: Path) -> None:
-    first, again = build(tmp_path), build(tmp_path)
+def test_the_same_network_is_tried_once(tmp_path: Path, work: WorkFolder) -> None:
+    first, again = build(tmp_path, work), build(tmp_path, work)
     assert first.files == again.files
-    other = build(tmp_path, settings={"camera": "perspective"})
+    other = build(tmp_path, work, settings={"camera": "perspective"})
     assert other.files != first.files

@@ -4,26 +4,18 @@ import runpy
 from pathlib import Path
 
 import pytest
-import torch
 
 from pchmr_engines.bundle import Bundle
+from pchmr_export import assemble
+from pchmr_export.work_folder import WorkFolder
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stages of made-up weights stay out of the user's cache; fetched files are still found."""
-    import pchmr_export.work_folder as work_folder
-
-    torch.set_num_threads(1)
-    monkeypatch.setattr(work_folder, "cache_folder", lambda *parts: _made(tmp_path, *parts))
-
-
-def _made(root: Path, *parts: str) -> Path:
-    folder = root.joinpath("cache", *parts)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def _work(work: WorkFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stages of made-up weights stay out of the user's cache."""
+    monkeypatch.setattr(assemble, "WorkFolder", lambda: work)
 
 
 def run_example(name: str, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:

@@ -19,16 +19,14 @@ from pchmr_engines.manifest import Graph, Precision, Provenance, Stage
 from pchmr_export.body_export import export_body, export_calibration
 from pchmr_export.half import write_half
 from pchmr_export.quantise import write_fp8, write_int8
-from pchmr_export.streaming_export import export_streaming
 from pchmr_training.calibration import CalibrationModule, Options
-from pchmr_training.networks import get_network
-from pchmr_training.networks.fixtures import seeded_network
 from pchmr_training.networks.synthetic_body import synthetic_body
 from pchmr_training.smpl import SmplLayer
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: no build was tested")
 
 SKELETON = "smpl24"
+OFFICIAL = ("spin_hmr", "videopose3d_h36m_243", "hrnet_w32_256x192", "vibe", "hmmr_tf")
 
 
 def plan_size(
@@ -52,9 +50,11 @@ def plan_size(
     return len(contents[".plan"])
 
 
-def check_builds(graph: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+def check_builds(
+    graph: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], folder: Path
+) -> None:
     """fp32 and fp16 build at batch 1; the engine holds the weights, in fp16 in fewer bytes."""
-    half = graph.with_name(f"{graph.stem}.fp16.onnx")
+    half = folder / "stage.fp16.onnx"
     write_half(graph, half, "fp16")
     single = plan_size(graph, inputs, outputs, batches=(1,))
     lower = plan_size(half, inputs, outputs, "fp16", batches=(1,))
@@ -65,9 +65,8 @@ def check_builds(graph: Path, inputs: Sequence[TensorSpec], outputs: Sequence[Te
 @pytest.mark.parametrize("name", ["detector", "landmarks", "generator", "lifter"])
 def test_the_stages_of_open(name: str, open_bundle: Bundle, tmp_path: Path) -> None:
     stage = open_bundle.stage(name)
-    graph = tmp_path / "stage.onnx"
-    graph.write_bytes((open_bundle.root / stage.graph().file).read_bytes())
-    check_builds(graph, stage.inputs, stage.outputs)
+    graph = open_bundle.root / stage.graph().file
+    check_builds(graph, stage.inputs, stage.outputs, tmp_path)
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp8"])
@@ -106,21 +105,11 @@ def test_what_is_refused_is_said_in_one_line(tmp_path: Path, open_bundle: Bundle
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["spin_hmr", "videopose3d_h36m_243", "hrnet_w32_256x192"])
-def test_the_stages_of_official_networks(name: str, stage_of: StageOf) -> None:
-    file = stage_of(name).file
-    check_builds(file.path, file.inputs, file.outputs)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["videopose3d_h36m_243", "vibe", "hmmr_tf"])
-def test_streaming_stages(name: str, tmp_path: Path) -> None:
-    """Networks of a clip, a frame at a time, with their state as inputs and outputs."""
-    torch.set_num_threads(1)
-    spec = get_network(name)
-    network, _ = seeded_network(spec)
-    file = export_streaming(network, spec, tmp_path / "stage.onnx").file
-    check_builds(file.path, file.inputs, file.outputs)
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_the_stages_of_official_networks(name: str, stage_of: StageOf, tmp_path: Path) -> None:
+    """Those of a clip a frame at a time, with their state as inputs and outputs."""
+    made = stage_of(name)
+    check_builds(made.path, made.stage.inputs, made.stage.outputs, tmp_path)
 
 
 @pytest.mark.slow
