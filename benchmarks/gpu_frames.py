@@ -56,6 +56,7 @@ class EagerEngine(GpuEngine):
         self.outputs = {spec.name: spec for spec in stage.outputs}
         self.caps = Caps("cuda", largest_batch(self.inputs), True)
         self._module = module.to("cuda")
+        self._torch.cuda.synchronize()  # the contexts' streams wait for no other
 
     def _context(self, batch: int, stream: Stream) -> GpuContext:
         return TorchCudaContext(self, self._module, batch, stream)  # type: ignore[arg-type]

@@ -165,12 +165,13 @@ def test_modules_run_as_compiled_packages_do(
     gpu_frames: ModuleType, open_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moved: list[str] = []
-    monkeypatch.setattr(gpu_frames, "import_torch", lambda backend: backend)
+    waits = SimpleNamespace(synchronize=lambda: moved.append("waited"))
+    monkeypatch.setattr(gpu_frames, "import_torch", lambda backend: SimpleNamespace(cuda=waits))
     monkeypatch.setattr(gpu_frames, "TorchCudaContext", lambda *given: given)
     module = SimpleNamespace(to=lambda device: moved.append(device) or module)
     engine = gpu_frames.EagerEngine(open_bundle.stage("lifter"), module)
     assert engine.context(2, 7) == (engine, module, 2, 7)
-    assert moved == ["cuda"]
+    assert moved == ["cuda", "waited"]
     assert list(engine.outputs) == ["joints", "landmarks"]
     assert engine.caps.capturable
     assert engine.backend == "torch-cuda"  # so that a graph has torch's pool
