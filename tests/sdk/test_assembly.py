@@ -300,6 +300,19 @@ def test_lens_distortion_is_undone(tmp_path: Path) -> None:
     assert np.abs(other["translation"] - board["translation"]).max() > 0.02
 
 
+@pytest.mark.filterwarnings("ignore::pchmr_kernels.conversions.ApproximateConversion")
+def test_lens_distortion_is_taken_out_of_image_keypoints(tmp_path: Path) -> None:
+    plain = Camera.from_size(*SIZE)
+    bent = replace(plain, distortion=(-0.2, 0.05, 0.0, 0.0))
+    stages = [GENERATOR, pose2d(), lifter()]
+    seen, straight = (
+        run(assemble(tmp_path / name, stages, "parallel"), camera)["pose_keypoints"][..., :2]
+        for name, camera in (("plain", plain), ("bent", bent))
+    )
+    np.testing.assert_allclose(straight, bent.undistort(seen), atol=1e-2)
+    assert np.abs(straight - seen).max() > 1
+
+
 # What is said of bundles that cannot run
 
 
