@@ -212,3 +212,39 @@ def test_compiling_too_slowly_stops_between_stages(
     with pytest.raises(EngineError, match="too slowly here: landmarks was not begun"):
         gpu_frames.compiled(open_bundle, tmp_path)
     assert built == [["detector"]]
+
+
+def test_a_bundle_that_is_not_there_is_not_tested(
+    gpu_frames: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import gpu_pipeline
+
+    report = gpu_pipeline.pipeline(SimpleNamespace(cuda=True), SimpleNamespace(bundle="lost"))
+    gpu_pipeline.show(report)
+    assert capsys.readouterr().out.startswith("pipeline: not tested: ")
+    assert gpu_pipeline.failures(report) == []
+
+
+def test_an_engine_of_torch_is_captured_through_torch(
+    gpu_frames: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gpu_pipeline
+
+    calls: list[Any] = []
+
+    class TorchGraph:
+        def __init__(self, stream: int, queue: Callable[[], None]) -> None:
+            calls.append(stream)
+            queue()
+
+        def replay(self) -> None:
+            calls.append("replay")
+
+    monkeypatch.setattr(gpu_pipeline, "TorchGraph", TorchGraph)
+    branch = object.__new__(gpu_pipeline.Branch)
+    branch.stream = SimpleNamespace(ptr=7, synchronize=lambda: calls.append("wait"))
+    caps = Caps("cuda", 8, True)
+    branch.engine = SimpleNamespace(backend="torch-cuda", caps=caps)
+    branch.context = SimpleNamespace(enqueue=lambda: calls.append("enqueue"))
+    branch.graph()()
+    assert calls == [7, "enqueue", "replay", "wait"]
