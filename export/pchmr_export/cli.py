@@ -92,7 +92,7 @@ def export(
 
     if recipe in OPEN and (show or checkpoint or body or regressor or calibration):
         raise InputError(
-            f"{recipe} is built from pinned files and has no recipe to show or change: name networks "
+            f"{recipe} is built from pinned files, with no recipe to show or change: name networks "
             "joined by +, or leave --show, --checkpoint, --body, --regressor, --calibration out"
         )
     folder, precisions = WorkFolder(work) if work else None, _precisions(precision)
