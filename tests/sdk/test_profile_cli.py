@@ -120,6 +120,8 @@ def test_mistakes(video: Path, command: Command, tmp_path: Path) -> None:
     nowhere = tmp_path / "none" / "x.json"
     for option in ("--json", "--trace"):
         assert "there is no folder" in command(*asked, option, nowhere).error
+    compared = command(*asked, "--vs", "serial", "--trace", tmp_path / "x.json")
+    assert "are of one pipeline" in compared.error
     assert "name a .png" in command(*asked, "--plot", tmp_path / "plot.txt").error
     assert "topology 'fast'" in command(*asked, "--topology", "fast").error
     assert "does not exist" in command(*asked, "--vs", "lost").error

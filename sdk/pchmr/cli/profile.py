@@ -48,7 +48,7 @@ def profile(
     from ..assets import fetch
     from ..latency import machine
 
-    _check_outputs(json, plot, trace)
+    _check_outputs(json, plot, trace, bool(vs or overhead))
     spec = source or str(fetch("demo_video"))
     smoothed, notes = smoothing(device, smooth)
     options = {"backend": backend, "threads": threads, "max_people": people, "smooth": smoothed}
@@ -74,10 +74,14 @@ def profile(
             ) from error
 
 
-def _check_outputs(json: Path | None, plot: Path | None, trace: Path | None) -> None:
+def _check_outputs(json: Path | None, plot: Path | None, trace: Path | None, two: bool) -> None:
     """Before minutes of measuring. Raises: InputError."""
     from pchmr_engines.errors import InputError
 
+    if two and (plot or trace):
+        raise InputError(
+            "--plot and --trace are of one pipeline: leave them or --vs, --overhead out"
+        )
     if plot and plot.suffix not in (".png", ".svg", ".pdf"):
         raise InputError(f"--plot {plot}: name a .png, .svg or .pdf")
     for path in filter(None, (json, plot, trace)):
