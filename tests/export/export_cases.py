@@ -18,7 +18,8 @@ from pathlib import Path
 if marker := os.environ.get("EXPORT_STOPS_AT"):
     Path(marker).touch()
     time.sleep(60)
-from export_cases import SmallGenerator as small, Lengthless as lengthless, broken, text
+from export_cases import SmallGenerator as small, Lengthless as lengthless
+from export_cases import broken, small_pose2d, small_pose3d, text
 """
 
 
@@ -38,6 +39,32 @@ class SmallGenerator(nn.Module):
         x = torch.relu(self.conv(image)).flatten(1)
         cam = 0.1 * torch.tanh(self.cam(x)) + torch.tensor([0.9, 0.0, 0.0])
         return (torch.tanh(self.shape(x)) @ self.basis).unflatten(1, (-1, 3)), cam
+
+
+class SmallJoints(nn.Module):
+    """Joints (B, J, 3) of an image, within `spread` of `middle`."""
+
+    def __init__(self, joints: int, middle: tuple[float, ...], spread: tuple[float, ...]) -> None:
+        super().__init__()
+        random = torch.Generator().manual_seed(1)
+        self.conv, self.last = nn.Conv2d(3, 4, 32, stride=32), nn.Linear(196, 3 * joints)
+        for parameter in self.parameters():
+            parameter.data = 0.1 * torch.randn(parameter.shape, generator=random)
+        self.middle, self.spread = torch.tensor(middle), torch.tensor(spread)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = torch.relu(self.conv(image)).flatten(1)
+        return self.middle + self.spread * torch.tanh(self.last(x)).unflatten(1, (-1, 3))
+
+
+def small_pose2d() -> nn.Module:
+    """Crop pixels and score."""
+    return SmallJoints(16, (112.0, 112.0, 0.5), (90.0, 90.0, 0.3))
+
+
+def small_pose3d() -> nn.Module:
+    """Metres."""
+    return SmallJoints(17, (0.0, 0.0, 0.0), (0.5, 0.8, 0.3))
 
 
 class Lengthless(nn.Module):
@@ -76,6 +103,19 @@ def small_recipe(folder: Path, stages: dict[str, Any] | None = None, **changes: 
     return recipe_from_tables(tables, "small.toml", folder)
 
 
+POSE2D: dict[str, Any] = {
+    "kind": "custom",
+    "source": "my_networks:small_pose2d",
+    "outputs": ["keypoints"],
+    "takes": GENERATOR["takes"],
+    "skeleton": "semgcn16",
+    "licence": "of the test",
+}
+POSE3D = POSE2D | {
+    "source": "my_networks:small_pose3d",
+    "outputs": ["joints_3d"],
+    "skeleton": "h36m17",
+}
 LIFTER: dict[str, Any] = {"lifter": {"network": "videopose3d_h36m_9", "checkpoint": "seeded"}}
 """The temporal lifter of the recipe whose bundle tests share."""
 

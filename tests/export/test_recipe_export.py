@@ -1,7 +1,7 @@
 """Whole exports: every kind of composition, planted faults, resuming, a killed one, two at once.
 
-Serial of single frames and parallel with a lifter, serial with a temporal lifter, parallel with 3D
-joints of an image; the rest is slow.
+Serial with a temporal lifter; parallel with 2D joints and a lifter, and with 3D joints. Serial of
+official networks is in test_export_examples; the rest is slow.
 """
 
 import os
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from export_cases import LIFTER, seeded, small_recipe
+from export_cases import LIFTER, POSE2D, POSE3D, seeded, small_recipe
 
 from pchmr_engines.bundle import Bundle, write_bundle
 from pchmr_engines.errors import InputError, PchmrError
@@ -35,9 +35,13 @@ from pchmr_export.recipe_body import make_body
 from pchmr_export.stage_build import load_network
 from pchmr_export.work_folder import WorkFolder, locked
 
-READY = "spin_hmr+cpn50_256x192+semgcn_plain"
+POSE_STREAMS: dict[str, dict[str, Any]] = {
+    "pose2d and lifter": {"pose2d": POSE2D, "lifter": seeded("semgcn_plain")},
+    "pose3d": {"pose3d": POSE3D},
+}
 SLOW = (
     "hmr_tf+posenet_r50_18j",
+    "spin_hmr+cpn50_256x192+semgcn_plain",
     "vibe+videopose3d_h36m_9",
     "hmmr_tf+videopose3d_h36m_27",
     "hmr2+pose2mesh_lifter17",
@@ -83,19 +87,18 @@ def check_exported(recipe: Recipe, exported: Exported) -> None:
     assert pair.settings["composition"].keys() == composed
 
 
-def test_the_bundle_of_a_ready_recipe_is_what_pytorch_computes(export: Export) -> None:
-    recipe = ready_recipe(READY)
+@pytest.mark.parametrize("name", POSE_STREAMS)
+def test_a_parallel_bundle_is_what_pytorch_computes(
+    name: str, export: Export, tmp_path: Path
+) -> None:
+    recipe = replace(small_recipe(tmp_path, POSE_STREAMS[name]), name=name)
+    assert "parallel" in recipe.topologies
     check_exported(recipe, export(recipe))
-
-
-def test_a_pose_stream_of_3d_joints(export: Export, tmp_path: Path) -> None:
-    recipe = small_recipe(tmp_path, {"pose3d": seeded("posenet_r50_18j")})
-    check_exported(recipe, export(replace(recipe, name="pose3d")))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW)
-def test_bundles_of_the_other_networks_are_what_pytorch_computes(name: str, tmp_path: Path) -> None:
+def test_bundles_of_ready_recipes_are_what_pytorch_computes(name: str, tmp_path: Path) -> None:
     recipe = ready_recipe(name)  # gigabytes, not to be kept
     exported = export_recipe(recipe, tmp_path / "bundle", WorkFolder(tmp_path / "work"))
     check_exported(recipe, exported)
