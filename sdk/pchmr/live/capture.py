@@ -86,9 +86,9 @@ class _Wrapper(Reader):
 
 
 class PacedReader(_Wrapper):
-    """A file as if it were a camera: each frame is decoded when it is due, and not before.
+    """A file at its own rate: each frame is decoded while the one before is shown, as by a player.
 
-    captured_ns of a frame is when it was due, so that late decoding counts as latency. Where the
+    captured_ns of a frame is when it was due: decoding counts as latency where it is late. Where the
     machine falls back by more than a second, the clock is set back and the time noted.
     """
 
@@ -112,12 +112,11 @@ class PacedReader(_Wrapper):
             begin = index
             frames = iter(self._reader)
             while not self._stopped.is_set():
-                self._sleep_until(start + due)
                 frame = next(frames, None)
                 if frame is None:
                     break
                 due = offset + frame.t_ns
-                self._sleep_until(start + due)  # frames may follow each other unevenly
+                self._sleep_until(start + due)
                 late = self._now() - start - due
                 if late > BEHIND_NS:
                     start += late
