@@ -88,8 +88,8 @@ class _Wrapper(Reader):
 class PacedReader(_Wrapper):
     """A file at its own rate: each frame is decoded while the one before is shown, as by a player.
 
-    captured_ns of a frame is when it was due: decoding counts as latency where it is late. Where the
-    machine falls back by more than a second, the clock is set back and the time noted.
+    captured_ns of a frame is when it was due: decoding counts as latency where it is late. Where
+    the machine falls back by more than a second, the clock is set back and the time noted.
     """
 
     def __init__(
