@@ -125,7 +125,7 @@ def seeded(network: str) -> dict[str, str]:
 
 
 def few_frames(change: Callable[..., None] = setattr) -> None:
-    """Lower precisions are fitted to, and judged by, two frames of each video."""
+    """Lower precisions are fitted to, and judged by, two frames of the demo video."""
     judge_by = lowering.clips_to_judge_by
-    change(lowering, "clips_to_judge_by", lambda: judge_by(2))
-    change(lowering, "clips_to_calibrate_on", lambda: judge_by(2))
+    for name in ("clips_to_judge_by", "clips_to_calibrate_on"):
+        change(lowering, name, lambda: judge_by(2)[:1])

@@ -164,6 +164,7 @@ def test_a_second_export_reuses_what_was_finished(
     assert again.gates == exported.gates
 
 
+@pytest.mark.slow
 def test_a_killed_export_leaves_the_old_bundle_and_goes_on_where_it_was(
     small: tuple[Recipe, Exported], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,8 @@ from pchmr_export.streaming_export import StreamingStage, export_streaming, sequ
 from pchmr_training.networks import get_network
 from pchmr_training.networks.fixtures import seeded_network
 
-TRAJECTORY = pytest.param("videopose3d_traj_243", marks=pytest.mark.slow)
+NAMES = ("videopose3d_h36m_9", "videopose3d_causal_27", "videopose3d_traj_243")
+SLOW = tuple(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:])
 
 
 Exported = Callable[[str], tuple[torch.nn.Module, StreamingStage]]
@@ -37,9 +38,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return exported
 
 
-@pytest.mark.parametrize("name", ["videopose3d_causal_27", TRAJECTORY])
+@pytest.mark.parametrize("name", [NAMES[0], *SLOW])
 def test_a_clip_frame_by_frame_is_the_whole_clip(name: str, exported: Exported) -> None:
-    """Of those that test_stage_export has not: the gates of a stage hold the others so."""
+    """The gates of a stage hold it as well, of all but the last of these."""
     network, stage = exported(name)
     check(sequence_gates(name, stage, network))
     rows = run_gates(name, stage.file.path, stage.parity, stage.data)
@@ -58,7 +59,7 @@ def test_settings_say_what_the_runtime_needs(exported: Exported) -> None:
 
 def test_rows_do_not_depend_on_the_batch(exported: Exported) -> None:
     """A person's row of the state is theirs alone, whoever else is in the batch."""
-    _, stage = exported("videopose3d_causal_27")
+    _, stage = exported("videopose3d_h36m_9")
     engine = engine_from_onnx(stage.file.path, "onnxruntime", threads=1)
     for order in ([1], [0, 1, 1]):
         feed = {spec.name: stage.data[f"inputs/{spec.name}"][order] for spec in stage.file.inputs}
