@@ -9,8 +9,6 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from platformdirs import user_cache_path
-
 from .errors import EngineError
 
 
@@ -19,10 +17,7 @@ def cache_folder(*parts: str) -> Path:
 
     Raises: EngineError when it cannot be made.
     """
-    root = os.environ.get("PCHMR_CACHE")
-    folder = (
-        Path(root).expanduser() if root else user_cache_path("pchmr", appauthor=False)
-    ).joinpath(*parts)
+    folder = _cache_root().joinpath(*parts)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -31,6 +26,14 @@ def cache_folder(*parts: str) -> Path:
             "that can be written"
         ) from error
     return folder
+
+
+def _cache_root() -> Path:
+    if root := os.environ.get("PCHMR_CACHE"):  # all that is needed where platformdirs is not there
+        return Path(root).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("pchmr", appauthor=False)
 
 
 def usable_cpus() -> int:
