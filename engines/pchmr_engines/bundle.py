@@ -80,6 +80,26 @@ class Bundle:
             )
         return self.stages[name]
 
+    def preferring(self, precision: str) -> Bundle:
+        """The same bundle; stages that have graphs of `precision` take these where none is named.
+
+        Raises: BundleError where no stage has one.
+        """
+        held = {graph.precision for stage in self.manifest.stages for graph in stage.graphs}
+        if precision not in held:
+            raise BundleError(
+                f"bundle {self.manifest.name!r} has no stage in {precision}; it has "
+                f"{', '.join(sorted(held))}: choose one of these, or export it with "
+                f"--precision {precision}"
+            )
+        stages = tuple(
+            replace(
+                stage, graphs=tuple(sorted(stage.graphs, key=lambda g: g.precision != precision))
+            )
+            for stage in self.manifest.stages
+        )
+        return replace(self, manifest=replace(self.manifest, stages=stages))
+
     def engine(
         self,
         name: str,

@@ -16,7 +16,7 @@ BundleArgument = Annotated[
 TrustOption = Annotated[
     bool, typer.Option("--trust", help="Allow stages in formats that can run code.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
 
 
 def verify(

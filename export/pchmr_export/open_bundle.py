@@ -12,7 +12,7 @@ import importlib.util
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -102,24 +102,29 @@ OPEN_LANDMARKS: Mapping[str, Mapping[str, Variant]] = {
 """Bundle -> stage -> BlazePose variant of its landmark networks."""
 
 
-def open_bundle() -> Path:
-    """The folder of the bundle `open`, built on the first call."""
-    return _built("open", OPEN_LANDMARKS["open"])
+@dataclass(frozen=True)
+class OpenBundle:
+    """A registered bundle: called, it gives its folder, built on the first call."""
+
+    name: str
+
+    def folder(self) -> Path:
+        """Where this version of it is, or will be."""
+        return cache_folder("bundles") / f"{self.name}-{_sources_digest()[:12]}"
+
+    def __call__(self) -> Path:
+        target = self.folder()
+        if not (target / MANIFEST).is_file():
+            for package in ("scipy", "onnx"):
+                if importlib.util.find_spec(package) is None:
+                    raise MissingDependency(package, "open", f"building the bundle {self.name!r}")
+            build_bundle(target, self.name, OPEN_LANDMARKS[self.name])
+        return target
 
 
-def open_plus_bundle() -> Path:
-    """The folder of the bundle `open-plus`, built on the first call; fetching it needs npm."""
-    return _built("open-plus", OPEN_LANDMARKS["open-plus"])
-
-
-def _built(name: str, landmarks: Mapping[str, Variant]) -> Path:
-    target = cache_folder("bundles") / f"{name}-{_sources_digest()[:12]}"
-    if not (target / MANIFEST).is_file():
-        for package in ("scipy", "onnx"):
-            if importlib.util.find_spec(package) is None:
-                raise MissingDependency(package, "open", f"building the bundle {name!r}")
-        build_bundle(target, name, landmarks)
-    return target
+open_bundle = OpenBundle("open")
+open_plus_bundle = OpenBundle("open-plus")
+"""Fetching it needs npm."""
 
 
 def _sources() -> list[Path]:

@@ -180,7 +180,7 @@ def test_a_huge_photo_is_shrunk_and_said_so(
 
 
 def test_a_photo_without_a_person(run: Run, empty_wall: Image, tmp_path: Path) -> None:
-    outcome = run(write_photo(tmp_path / "wall.png", empty_wall), "--json")
+    outcome = run(write_photo(tmp_path / "wall.png", empty_wall), "--write-json")
     assert "no person found in 1 frames; expected someone" in outcome.error
     assert "nearer view" in outcome.error
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "out" / "wall.png")), empty_wall)

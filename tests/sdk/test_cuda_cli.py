@@ -11,10 +11,10 @@ from cuda_shim.shim_runtime import build, find_compiler
 from cuda_stand_in import cuda_pipeline
 from numpy.typing import NDArray
 
-from pchmr.cli.options import smoothing
+from pchmr.cli.options import PipelineOptions
 from pchmr.cuda import cupy_device, executor
 from pchmr_engines.bundle import Bundle
-from pchmr_engines.errors import EngineError, InputError
+from pchmr_engines.errors import EngineError
 
 Command = Callable[..., Outcome]
 NOTE = "note: nothing is smoothed over time on device cuda"
@@ -79,15 +79,24 @@ def test_without_a_gpu_each_says_so_in_a_line(
     for verb in verbs(clip, tmp_path):
         assert "no NVIDIA driver" in command(*verb, "--device", "cuda").error
         assert "expected cpu or cuda" in command(*verb, "--device", "gpu").error
-        assert "--smooth needs --device cpu" in command(*verb, "--device", "cuda", "--smooth").error
+        assert (
+            "--threads is of --device cpu"
+            in command(*verb, "--device", "cuda", "--threads", 2).error
+        )
 
 
-def test_who_is_smoothed() -> None:
-    assert smoothing("cpu", None, True) == (True, [])
-    assert smoothing("cpu", None, False) == (False, [])
-    assert smoothing("cpu", True, False) == (True, [])
-    assert smoothing("cpu", False) == (False, [])
-    assert smoothing("cuda", None) == (False, [NOTE.removeprefix("note: ")])
-    assert smoothing("cuda", None, False) == smoothing("cuda", False) == (False, [])
-    with pytest.raises(InputError, match="--smooth needs --device cpu"):
-        smoothing("cuda", True)
+@pytest.mark.parametrize(
+    ("options", "moving", "smooth", "notes"),
+    [
+        ({}, True, True, 0),
+        ({}, False, False, 0),
+        ({"no_smooth": True}, True, False, 0),
+        ({"device": "cuda"}, True, False, 1),
+        ({"device": "cuda"}, False, False, 0),
+        ({"device": "cuda", "no_smooth": True}, True, False, 0),
+    ],
+)
+def test_who_is_smoothed(options: dict[str, Any], moving: bool, smooth: bool, notes: int) -> None:
+    asked = PipelineOptions(**options)
+    assert asked.keywords(moving)["smooth"] == smooth
+    assert len(asked.notes(moving)) == notes

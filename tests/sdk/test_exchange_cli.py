@@ -79,6 +79,8 @@ def test_a_rerun_recording_holds_the_vertices(
         (("-o", "none/x.glb"), "cannot be written"),
         (("-o", "none/x.rrd"), "cannot be written"),
         (("-o", "x.glb", "--group", "serial"), "leave --group out"),
+        (("-o", "x.bvh", "--flat"), "--flat is of .glb"),
+        (("-o", "x.glb", "--bundle", "open"), "--bundle is of .bvh and .npz"),
     ],
 )
 def test_mistakes(

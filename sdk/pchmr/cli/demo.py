@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from .options import Bundle
+from pchmr_engines.cli import JsonOption, print_json
+
+from .options import BundleOption, PipelineOptions, with_pipeline_options
 
 if TYPE_CHECKING:
     from ..media import Image
@@ -20,34 +22,43 @@ if TYPE_CHECKING:
 
 TOPOLOGIES = ("serial", "parallel")
 PANEL = (640, 360)  # width, height
-PEOPLE = 2
 SHEET = 5  # frames of the contact sheet
 
 
+@with_pipeline_options(people=2)
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")] = Path("out"),
-    bundle: Bundle = "open",
+    options: PipelineOptions,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where to write to.")
+    ] = Path("out"),
+    bundle: BundleOption = "open",
+    as_json: JsonOption = False,
 ) -> None:
-    """Run the demo video through serial and parallel.
+    """Run the demo video through serial and parallel, and draw both.
 
-    Writes a video, a contact sheet, the meshes and the latency."""
+    Writes a video and a contact sheet (photo, both meshes, side view), the meshes, the latency.
+    """
     from ..assets import fetch
     from ..latency import machine
     from ..pipeline import Pipeline
     from ..results import ResultWriter
 
-    video = fetch("demo_video")
-    pipelines = {name: Pipeline.load(bundle, name, max_people=PEOPLE) for name in TOPOLOGIES}
-    parallel = pipelines["parallel"]
-    with ResultWriter(
-        out / "meshes.npz", parallel.body.faces, groups=TOPOLOGIES, bundle=parallel.bundle
-    ) as meshes:
+    video, loaded, keywords = fetch("demo_video"), options.load(bundle), options.keywords()
+    pipelines = {name: Pipeline.load(loaded, name, **keywords) for name in TOPOLOGIES}
+    faces = pipelines["parallel"].body.faces
+    with ResultWriter(out / "meshes.npz", faces, groups=TOPOLOGIES, bundle=loaded) as meshes:
         latency = {
             name: _measure(name, pipeline, video, meshes) for name, pipeline in pipelines.items()
         }
-    (out / "latency.json").write_text(json.dumps({**latency, "machine": machine()}, indent=1))
-    _draw(pipelines, video, out)
-    _report(latency, out)
+    figures = {**latency, "machine": machine()}
+    (out / "latency.json").write_text(json.dumps(figures, indent=1))
+    _draw(pipelines, video, out, options.people)
+    if as_json:
+        print_json(figures)
+    else:
+        _report(latency, out)
+    for note in options.notes():
+        typer.echo(f"note: {note}", err=True)
 
 
 def _measure(name: str, pipeline: Pipeline, video: Path, meshes: Any) -> dict[str, Any]:
@@ -65,14 +76,14 @@ def _measure(name: str, pipeline: Pipeline, video: Path, meshes: Any) -> dict[st
     return log.summary()
 
 
-def _draw(pipelines: Mapping[str, Pipeline], video: Path, out: Path) -> None:
+def _draw(pipelines: Mapping[str, Pipeline], video: Path, out: Path, people: int) -> None:
     """out/demo.mp4 and out/demo.png: for each topology photo, both meshes, and the side view."""
     from ..media import VideoWriter, open_source, write_photo
     from ..overlay import Renderer, compose_panels, contact_sheet
     from ..runner import progress
 
     faces = pipelines["parallel"].body.faces
-    renderer = Renderer(faces, (PANEL[0] // PEOPLE, PANEL[1]))
+    renderer = Renderer(faces, (PANEL[0] // people, PANEL[1]))
     for pipeline in pipelines.values():
         pipeline.reset()
     with open_source(video) as source:
@@ -83,8 +94,8 @@ def _draw(pipelines: Mapping[str, Pipeline], video: Path, out: Path) -> None:
             for frame in progress(source, "drawing"):
                 panels, labels = [], []
                 for name, pipeline in pipelines.items():
-                    people = pipeline(frame.image, frame.t_ns)
-                    panels += _panels(frame.image, people, renderer)
+                    found = pipeline(frame.image, frame.t_ns)
+                    panels += _panels(frame.image, found, renderer)
                     labels += [
                         "photo",
                         "generator mesh",

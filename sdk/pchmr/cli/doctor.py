@@ -6,10 +6,9 @@ import importlib.util
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import asdict, dataclass
 
-import typer
+from pchmr_engines.cli import JsonOption, print_json
 
 
 @dataclass(frozen=True)
@@ -107,24 +106,24 @@ def _assets() -> Iterator[Finding]:
     from pchmr_engines.host import cache_folder
 
     from ..assets import ASSETS, cached
+    from ..cache import entries
 
     names = [name for name in ASSETS if cached(name)]
     yield Finding(
         "assets in the cache",
         bool(names),
-        f"{', '.join(names) or 'none'} in {cache_folder()}",
+        ", ".join(names) or "none",
         "fetched when first needed, or  pchmr assets fetch NAME",
     )
+    size = sum(entry.size for entry in entries())
+    yield Finding(f"cache of {size / 1e6:,.0f} MB", True, str(cache_folder()))
 
 
-def doctor(json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False) -> None:
+def doctor(as_json: JsonOption = False) -> None:
     """Show what this machine can run and what to install for the rest."""
     findings = list(examine())
-    if json:
-        import dataclasses
-        from json import dumps
-
-        typer.echo(dumps([dataclasses.asdict(finding) for finding in findings], indent=1))
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
         return
     from rich.console import Console
     from rich.markup import escape

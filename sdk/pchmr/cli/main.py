@@ -6,13 +6,40 @@ import os
 import sys
 import warnings
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from pchmr_engines.errors import PchmrError
 
+HELP = """From camera frame to pose-calibrated 3D body mesh.
+
+\b
+pchmr demo                         the demo video through both topologies
+pchmr run walk.mp4                 a video or photo to overlay and meshes
+pchmr webcam                       live; --headless: in the browser
+pchmr convert out/walk.npz -o walk.glb
+pchmr VERB --help                  options and more examples
+"""
 EXTRAS = {"pchmr_export": "export", "pchmr_training": "train"}
 """Which extra brings the packages of a room."""
+
+
+ORDER = (
+    *("run", "webcam", "demo", "convert", "profile"),
+    *("export", "build", "verify", "inspect", "networks", "train"),
+    *("doctor", "assets"),
+)
+"""Of the verbs in the help: use, bundles, this machine; others follow."""
+
+
+class Verbs(TyperGroup):
+    """The verbs in their order."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        known = {name: number for number, name in enumerate(ORDER)}
+        return sorted(self.commands, key=lambda name: (known.get(name, len(known)), name))
 
 
 def _add_verb(app: typer.Typer, entry: EntryPoint) -> None:
@@ -31,21 +58,24 @@ def _add_verb(app: typer.Typer, entry: EntryPoint) -> None:
         app.command(entry.name, help=short, context_settings=anything)(unavailable)
         return
     if isinstance(verb, typer.Typer):
-        app.add_typer(verb, name=entry.name)
+        app.add_typer(verb, name=entry.name, short_help=verb.info.help)
     else:
-        app.command(entry.name)(verb)
+        first = (verb.__doc__ or "").strip().partition("\n")[0]
+        app.command(entry.name, short_help=first)(verb)
 
 
 def make_app() -> typer.Typer:
-    """The application with every registered verb, in alphabetical order."""
+    """The application with every registered verb."""
     app = typer.Typer(
         name="pchmr",
-        help="From camera frame to pose-calibrated 3D body mesh.",
+        help=HELP,
+        cls=Verbs,
+        rich_markup_mode=None,  # plain text: two columns that can be read at 80
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for entry in sorted(entry_points(group="pchmr.commands"), key=lambda entry: entry.name):
+    for entry in entry_points(group="pchmr.commands"):
         _add_verb(app, entry)
     return app
 

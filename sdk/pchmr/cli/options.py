@@ -1,59 +1,153 @@
-"""Options that several verbs share: what runs, whose camera it is, and who finds people."""
+"""What verbs share: `PipelineOptions`, one definition of every option of a pipeline."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
+from pchmr_engines.errors import InputError
+
+if TYPE_CHECKING:
+    from pchmr_engines.bundle import Bundle
+
 BUNDLE = "open, open-plus, or a bundle's folder or zip."
-Bundle = Annotated[str, Option(help=BUNDLE)]
-Topology = Annotated[str, Option(help="serial, parallel, template or mesh-only.")]
-Backend = Annotated[
-    str, Option(help="onnxruntime, openvino or auto; on cuda tensorrt, onnxruntime-cuda or auto.")
-]
-Device = Annotated[
-    str, Option(help="cpu, or cuda: an NVIDIA GPU, on which nothing is smoothed over time.")
-]
-Smooth = Annotated[
-    bool | None,
-    Option(
-        "--smooth/--no-smooth",
-        help="Over time, left and right put back too; by default for whatever moves.",
-    ),
-]
-Threads = Annotated[int | None, Option(min=1, help="CPU threads of the large networks.")]
-People = Annotated[int, Option(min=1, help="How many people to follow at most.")]
-CameraFile = Annotated[Path | None, Option(help="JSON with fx, fy, cx, cy (px) and distortion.")]
-Focal = Annotated[
-    float | None, Option(help="Focal length in pixels; by default the frame's diagonal.")
-]
-Center = Annotated[
-    str | None, Option(help="Principal point x,y in pixels; by default the middle of the frame.")
-]
-Distortion = Annotated[
-    str | None, Option(help="Lens distortion k1,k2,p1,p2[,k3...] as OpenCV has it.")
-]
-Detector = Annotated[
-    Path | None, Option(help="A person detector in ONNX, in place of the bundle's.")
-]
-DetectorFormat = Annotated[
-    str, Option(help="What it gives: yolox, yolox-decoded, rtmdet, yolov8 or yolov10.")
-]
-DetectorStride = Annotated[int, Option(min=1, help="Frames between looks for further people.")]
+BundleOption = Annotated[str, Option(metavar="BUNDLE", help=BUNDLE)]
+Topology = Annotated[str, Option(metavar="NAME", help="serial, parallel, template or mesh-only.")]
+Frames = Annotated[int | None, Option(min=1, metavar="N", help="Stop after so many frames.")]
 
 
-def smoothing(device: str, smooth: bool | None, default: bool = True) -> tuple[bool, list[str]]:
-    """Whether to smooth over time, and what to tell of it. smooth: as asked for, None where not.
+def source_named(text: str) -> str:
+    """What is read for the name of an input: `demo` is the demo video."""
+    from ..assets import fetch
 
-    Raises: InputError where it was asked for on a GPU.
+    return str(fetch("demo_video")) if text == "demo" else text
+
+
+@dataclass(frozen=True)
+class PipelineOptions:
+    """What every verb that runs a pipeline takes; `with_pipeline_options` gives it to them."""
+
+    people: Annotated[
+        int, Option(min=1, metavar="N", help="How many people to follow at most.")
+    ] = 1
+    no_smooth: Annotated[
+        bool, Option("--no-smooth", help="No smoothing over time, nor left and right put back.")
+    ] = False
+    detector: Annotated[
+        Path | None, Option(metavar="FILE", help="A person detector in ONNX, not the bundle's.")
+    ] = None
+    detector_format: Annotated[
+        str | None,
+        Option(
+            metavar="NAME",
+            help="What it gives: yolox (the default), yolox-decoded, rtmdet, yolov8, yolov10.",
+        ),
+    ] = None
+    detector_stride: Annotated[
+        int, Option(min=1, metavar="N", help="Frames between looks for further people.")
+    ] = 30
+    camera_file: Annotated[
+        Path | None, Option(metavar="FILE", help="JSON: fx, fy, cx, cy (px) and distortion.")
+    ] = None
+    focal: Annotated[
+        float | None, Option(metavar="PX", help="Focal length; by default the frame's diagonal.")
+    ] = None
+    center: Annotated[
+        str | None, Option(metavar="X,Y", help="Principal point, px; by default the middle.")
+    ] = None
+    distortion: Annotated[
+        str | None, Option(metavar="K1,K2,P1,P2[,...]", help="Of the lens, as OpenCV has it.")
+    ] = None
+    backend: Annotated[
+        str,
+        Option(
+            metavar="NAME",
+            help="auto, which measures once and remembers; onnxruntime, openvino; on cuda "
+            "onnxruntime-cuda, tensorrt ...",
+        ),
+    ] = "auto"
+    device: Annotated[
+        str,
+        Option(metavar="NAME", help="cpu, or cuda: an NVIDIA GPU, where nothing is smoothed."),
+    ] = "cpu"
+    precision: Annotated[
+        str | None,
+        Option(
+            metavar="NAME",
+            help="fp16, int8 ... of the stages that have it; each one's first by default.",
+        ),
+    ] = None
+    threads: Annotated[
+        int | None,
+        Option(min=1, metavar="N", help="CPU threads of the large networks; all by default."),
+    ] = None
+    trust: Annotated[bool, Option("--trust", help="Allow stages in formats that can run code.")] = (
+        False
+    )
+
+    def load(self, bundle: str) -> Bundle:
+        """A bundle with the precision asked for, trusted as far as it is. Raises: BundleError."""
+        from pchmr_engines.bundle import Bundle
+
+        loaded = Bundle.load(bundle, self.trust)
+        return loaded.preferring(self.precision) if self.precision else loaded
+
+    def keywords(self, moving: bool = True) -> dict[str, Any]:
+        """Keywords of `Pipeline`. moving: whether there is anything to smooth over time.
+
+        Raises: InputError for options of which one would have no effect.
+        """
+        from ..lens import read_lens
+
+        if self.detector_format and not self.detector:
+            raise InputError("--detector-format is of --detector FILE: give both, or neither")
+        if self.device == "cuda" and self.threads:
+            raise InputError("--threads is of --device cpu: leave one of them out")
+        return {
+            "max_people": self.people,
+            "smooth": moving and not self.no_smooth and self.device != "cuda",
+            "detector": self.detector,
+            "detector_format": self.detector_format or "yolox",
+            "detector_stride": self.detector_stride,
+            "camera": read_lens(self.camera_file, self.focal, self.center, self.distortion),
+            "backend": self.backend,
+            "device": self.device,
+            "threads": self.threads,
+        }
+
+    def notes(self, moving: bool = True) -> list[str]:
+        """What is otherwise than a user would expect."""
+        off = moving and self.device == "cuda" and not self.no_smooth
+        return ["nothing is smoothed over time on device cuda"] if off else []
+
+
+def with_pipeline_options(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a verb an option for each field of `PipelineOptions`, in place of its `options`.
+
+    defaults: of this verb, where they differ.
     """
-    from pchmr_engines.errors import InputError
+    shared = {
+        name: parameter.replace(default=defaults.get(name, parameter.default))
+        for name, parameter in inspect.signature(PipelineOptions, eval_str=True).parameters.items()
+    }
 
-    if device != "cuda":
-        return default if smooth is None else smooth, []
-    if smooth:
-        raise InputError("--smooth needs --device cpu; --device cuda runs without: leave one out")
-    off = default and smooth is None
-    return False, ["nothing is smoothed over time on device cuda"] if off else []
+    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
+        def called(**given: Any) -> None:
+            options = PipelineOptions(**{name: given.pop(name) for name in shared})
+            verb(options=options, **given)
+
+        own = inspect.signature(verb, eval_str=True)
+        parameters = {**own.parameters, **shared}
+        del parameters["options"]
+        keyword = [x.replace(kind=inspect.Parameter.KEYWORD_ONLY) for x in parameters.values()]
+        called.__signature__ = own.replace(parameters=keyword)  # type: ignore[attr-defined]
+        called.__annotations__ = {each.name: each.annotation for each in keyword}
+        called.__name__, called.__doc__ = verb.__name__, verb.__doc__
+        return called
+
+    return decorate

@@ -2,164 +2,170 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import BUNDLE, Backend, Device, People, Smooth, Threads, Topology, smoothing
+from pchmr_engines.cli import JsonOption, print_json
+from pchmr_engines.errors import InputError
+
+from .options import BUNDLE, PipelineOptions, Topology, source_named, with_pipeline_options
+
+if TYPE_CHECKING:
+    from ..pipeline import Pipeline
 
 Option = typer.Option
 TOPOLOGIES = ("serial", "parallel", "template", "mesh-only")
 
 
+@with_pipeline_options()
 def profile(
-    bundle: Annotated[str, typer.Argument(help=BUNDLE)],
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help=BUNDLE)],
+    options: PipelineOptions,
     source: Annotated[
-        str | None,
-        Option(help="Camera, stream or file; by default the demo video."),
-    ] = None,
-    frames: Annotated[int, Option(min=1, help="How many to measure, after 10.")] = 300,
+        str, Option(metavar="SOURCE", help="Camera, stream, file, or demo for the demo video.")
+    ] = "demo",
+    frames: Annotated[
+        int, Option(min=1, metavar="N", help="How many to measure, after a warm-up of 10.")
+    ] = 300,
     topology: Topology = "parallel",
     vs: Annotated[
-        str | None, Option(help="Another bundle, or topology, interleaved: as ratios.")
+        str | None,
+        Option(metavar="OTHER", help="Another bundle or topology, interleaved: as ratios."),
     ] = None,
     overhead: Annotated[
-        bool, Option("--overhead", help="What profiling itself costs, interleaved.")
+        bool, Option("--overhead", help="What profiling itself costs, interleaved: as ratios.")
     ] = False,
     fast: Annotated[
         bool, Option("--fast", help="A file as fast as it goes, not at its own rate.")
     ] = False,
-    backend: Backend = "auto",
-    device: Device = "cpu",
-    threads: Threads = None,
-    people: People = 1,
-    smooth: Smooth = None,
-    draw: Annotated[bool, Option(help="Draw the overlay too, in the same thread.")] = True,
-    json: Annotated[Path | None, Option(help="Write all figures here.")] = None,
-    plot: Annotated[Path | None, Option(help="Write a picture here (png, svg, pdf).")] = None,
-    trace: Annotated[Path | None, Option(help="Write a trace here, for ui.perfetto.dev.")] = None,
+    no_draw: Annotated[
+        bool, Option("--no-draw", help="No overlay, which is drawn in the same thread.")
+    ] = False,
+    plot: Annotated[
+        Path | None, Option(metavar="FILE", help="Write a picture (png, svg, pdf).")
+    ] = None,
+    trace: Annotated[
+        Path | None, Option(metavar="FILE", help="Write a trace, for ui.perfetto.dev.")
+    ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Time every part of a frame's way from the camera to the mesh.
 
-    A file plays at its own rate like a camera, the newest frame first."""
-    from ..assets import fetch
+    A file plays at its own rate like a camera, the newest frame first.
+
+    \b
+    pchmr profile open
+    pchmr profile open --source 0 --plot profile.png --trace trace.json
+    pchmr profile open --vs open-plus        ratios, with 95 % intervals
+    pchmr profile open --vs serial --json > ratios.json
+    """
     from ..latency import machine
+    from ..profiling.tables import show_ratios, show_summary
 
-    _check_outputs(json, plot, trace, bool(vs or overhead))
-    spec = source or str(fetch("demo_video"))
-    smoothed, notes = smoothing(device, smooth)
-    options = {"backend": backend, "threads": threads, "max_people": people, "smooth": smoothed}
-    options["device"] = device
-    about = {"source": source or "demo video", "backend": backend, "device": device}
-    if vs or overhead:
-        figures = _compare(bundle, topology, vs, spec, frames, options)
-    else:
-        outputs = {"plot": plot, "trace": trace}
-        figures = _profile(bundle, topology, spec, not fast, frames, draw, options, outputs)
-    for note in notes:
-        typer.echo(f"note: {note}", err=True)
-    if json:
-        from json import dumps
-
-        from pchmr_engines.errors import InputError
-
-        try:
-            json.write_text(dumps({**about, **figures, "machine": machine()}, indent=1) + "\n")
-        except OSError as error:
-            raise InputError(
-                f"{json} cannot be written ({error.strerror}): name another"
-            ) from error
-
-
-def _check_outputs(json: Path | None, plot: Path | None, trace: Path | None, two: bool) -> None:
-    """Before minutes of measuring. Raises: InputError."""
-    from pchmr_engines.errors import InputError
-
-    if two and (plot or trace):
+    if vs and overhead:
+        raise InputError("--vs and --overhead compare with different things: leave one out")
+    if (vs or overhead) and (plot or trace or fast or no_draw):
         raise InputError(
-            "--plot and --trace are of one pipeline: leave them or --vs, --overhead out"
+            "--plot, --trace, --fast and --no-draw are of one pipeline; two are compared as fast "
+            "as they go, undrawn: leave these, or --vs and --overhead, out"
         )
+    _check_outputs(plot, trace)
+    load = partial(_load, options, options.keywords())
+    spec = source_named(source)
+    if vs or overhead:
+        figures = _compare(load, (bundle, topology), vs, spec, frames)
+    else:
+        figures = _profile(
+            load, (bundle, topology), spec, not fast, frames, not no_draw, plot, trace
+        )
+    if as_json:
+        about = {"source": source, "backend": options.backend, "device": options.device}
+        print_json({**about, **figures, "machine": machine()})
+    else:
+        (show_ratios if vs or overhead else show_summary)(figures)
+    for note in options.notes():
+        typer.echo(f"note: {note}", err=True)
+
+
+def _check_outputs(plot: Path | None, trace: Path | None) -> None:
+    """Before minutes of measuring. Raises: InputError."""
     if plot and plot.suffix not in (".png", ".svg", ".pdf"):
         raise InputError(f"--plot {plot}: name a .png, .svg or .pdf")
-    for path in filter(None, (json, plot, trace)):
+    for path in filter(None, (plot, trace)):
         if not path.absolute().parent.is_dir():
             raise InputError(f"{path}: there is no folder {path.parent}: make it, or name another")
 
 
+def _load(
+    options: PipelineOptions, keywords: Mapping[str, Any], bundle: str, topology: str, **more: Any
+) -> Pipeline:
+    from ..pipeline import Pipeline
+
+    return Pipeline.load(options.load(bundle), topology, **keywords, **more)
+
+
 def _profile(
-    bundle: str,
-    topology: str,
+    load: Callable[..., Pipeline],
+    which: tuple[str, str],
     spec: str,
     live: bool,
     frames: int,
     draw: bool,
-    options: Mapping[str, Any],
-    outputs: Mapping[str, Path | None],
+    plot: Path | None,
+    trace: Path | None,
 ) -> dict[str, Any]:
     """One pipeline, every part of the way."""
-    from ..pipeline import Pipeline
     from ..profiling.frames import timed_frames
     from ..profiling.measure import measure
     from ..profiling.recorder import Recorder
     from ..profiling.report import summary_of
-    from ..profiling.tables import show_summary
 
     recorder = Recorder()
-    with (
-        timed_frames(spec, live) as source,
-        Pipeline.load(bundle, topology, recorder=recorder, **options) as pipeline,
-    ):
+    with timed_frames(spec, live) as source, load(*which, recorder=recorder) as pipeline:
         measured = measure(pipeline, recorder, source, frames, draw)
         manifest = pipeline.bundle.manifest
-    summary = {"bundle": manifest.name, "topology": topology, **summary_of(measured, manifest)}
-    title = f"{manifest.name}, {topology}"
-    show_summary(summary, title)
-    if trace := outputs["trace"]:
+    about = {"bundle": manifest.name, "topology": which[1]}
+    summary = {**about, **summary_of(measured, manifest)}
+    if trace:
         from ..profiling.trace import write_trace
 
         write_trace(trace, measured.spans)
-    if plot := outputs["plot"]:
+    if plot:
         from ..profiling.plot import write_plot
 
-        write_plot(plot, measured, summary, title)
+        write_plot(plot, measured, summary)
     return summary
 
 
 def _compare(
-    bundle: str,
-    topology: str,
-    vs: str | None,
-    spec: str,
-    frames: int,
-    options: Mapping[str, Any],
+    load: Callable[..., Pipeline], first: tuple[str, str], vs: str | None, spec: str, frames: int
 ) -> dict[str, Any]:
     """Two pipelines, interleaved: another bundle or topology, or, where `vs` is None, the same one
     with every part recorded."""
-    from ..pipeline import Pipeline
     from ..profiling.compare import ROUNDS, Runs, Switched, compare
     from ..profiling.frames import timed_frames
     from ..profiling.recorder import Recorder
-    from ..profiling.tables import show_ratios
 
-    first = (bundle, topology)
+    bundle, topology = first
     second = (bundle, vs) if vs in TOPOLOGIES else (vs or bundle, topology)
 
     @contextmanager
-    def load() -> Iterator[tuple[Runs, Runs]]:
+    def both() -> Iterator[tuple[Runs, Runs]]:
         if vs:
-            with Pipeline.load(*first, **options) as a, Pipeline.load(*second, **options) as b:
+            with load(*first) as a, load(*second) as b:
                 yield a, b
         else:
             recorder = Recorder()
-            with Pipeline.load(*first, recorder=recorder, **options) as both:
-                yield Switched(both, recorder, False), Switched(both, recorder, True)
+            with load(*first, recorder=recorder) as one:
+                yield Switched(one, recorder, False), Switched(one, recorder, True)
 
+    rounds = ROUNDS if vs else 1
     with timed_frames(spec, live=False) as source:
-        comparison = compare(load, source, -(-frames // ROUNDS), ROUNDS)
+        comparison = compare(both, source, -(-frames // rounds), rounds)
     names = {"a": ", ".join(first), "b": ", ".join(second) + ("" if vs else ", profiled")}
-    figures = {**names, **comparison}
-    show_ratios(figures)
-    return figures
+    return {**names, **comparison}

@@ -7,91 +7,84 @@ from typing import Annotated
 
 import typer
 
+from pchmr_engines.cli import JsonOption, print_json
+
 from .options import (
-    Backend,
-    Bundle,
-    CameraFile,
-    Center,
-    Detector,
-    DetectorFormat,
-    DetectorStride,
-    Device,
-    Distortion,
-    Focal,
-    People,
-    Smooth,
-    Threads,
+    BundleOption,
+    Frames,
+    PipelineOptions,
     Topology,
-    smoothing,
+    source_named,
+    with_pipeline_options,
 )
 
-Option = typer.Option
 
-
+@with_pipeline_options()
 def run(
     input: Annotated[
-        str, typer.Argument(help="Photo, video, folder of photos, stream URL or camera index.")
+        str,
+        typer.Argument(
+            metavar="INPUT",
+            help="Photo, video, folder of photos, stream URL, camera index or demo.",
+        ),
     ],
+    options: PipelineOptions,
     out: Annotated[
-        Path, Option("--out", "-o", help="Overlay file, or a folder for overlay and results.")
+        Path,
+        typer.Option(
+            "--out", "-o", metavar="PATH", help="Overlay file, or a folder for overlay and results."
+        ),
     ] = Path("out"),
-    bundle: Bundle = "open",
+    bundle: BundleOption = "open",
     topology: Topology = "parallel",
-    backend: Backend = "auto",
-    device: Device = "cpu",
-    threads: Threads = None,
-    people: People = 1,
-    camera_file: CameraFile = None,
-    focal: Focal = None,
-    center: Center = None,
-    distortion: Distortion = None,
-    detector: Detector = None,
-    detector_format: DetectorFormat = "yolox",
-    detector_stride: DetectorStride = 30,
-    smooth: Smooth = None,
-    frames: Annotated[int | None, Option(min=1, help="Stop after so many frames.")] = None,
-    json: Annotated[bool, Option("--json", help="Also write joints and boxes as JSON.")] = False,
+    frames: Frames = None,
+    write_json: Annotated[
+        bool, typer.Option("--write-json", help="Beside the npz, joints and boxes as JSON.")
+    ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Photo, video or folder in, meshes out: an overlay and an npz.
 
-    The overlay is of the input's kind; the npz has vertices in metres, joints, keypoints, pose."""
+    The overlay is of the input's kind; the npz has vertices in metres, joints, keypoints and
+    pose of every person and frame.
+
+    \b
+    pchmr run photo.jpg
+    pchmr run walk.mp4 -o walk_mesh.mp4 --people 2
+    pchmr run photos/ -o out/ --topology serial --write-json
+    pchmr run walk.mp4 --detector yolox_s.onnx --camera-file lens.json
+    """
     from pchmr_engines.errors import PchmrError
 
-    from ..lens import read_lens
     from ..media import open_source
     from ..pipeline import Pipeline
     from ..runner import Outputs, run_source
 
+    input = source_named(input)
     with open_source(input) as source:
-        outputs = Outputs.beside(out, source, input, json)
-        smoothed, notes = smoothing(device, smooth, source.kind not in ("photo", "folder"))
-        options = {
-            "backend": backend,
-            "device": device,
-            "threads": threads,
-            "max_people": people,
-            "camera": read_lens(camera_file, focal, center, distortion),
-            "detector": detector,
-            "detector_format": detector_format,
-            "detector_stride": detector_stride,
-            "smooth": smoothed,
-        }
-        with Pipeline.load(bundle, topology, **options) as pipeline:
+        outputs = Outputs.beside(out, source, input, write_json)
+        moving = source.kind not in ("photo", "folder")
+        keywords = options.keywords(moving)
+        with Pipeline.load(options.load(bundle), topology, **keywords) as pipeline:
             try:
                 log = run_source(source, pipeline, outputs, limit=frames)
             except KeyboardInterrupt:
                 raise PchmrError(
                     f"stopped; what was done so far is in {outputs.overlay} and {outputs.results}"
                 ) from None
-        for note in (*source.warnings, *notes):
+        for note in (*source.warnings, *options.notes(moving)):
             typer.echo(f"note: {note}", err=True)
     summary = log.summary()
+    files = {"overlay": outputs.overlay, "results": outputs.results, "json": outputs.json}
+    written = {name: str(path) for name, path in files.items() if path}
+    if as_json:
+        print_json({**summary, "written": written})
+        return
     latency = summary["camera_to_mesh_ms"]
     lag = summary["stages_ms"].get("smoothing_lag")
     behind = f", smoothing lags {lag['p50']:.0f} ms more" if lag else ""
-    written = [path for path in (outputs.overlay, outputs.results, outputs.json) if path]
     typer.echo(
         f"people in {log.frames_with_people} of {log.frames} frames, {log.people} in all; "
-        f"camera to mesh p50 {latency['p50']} ms, p95 {latency['p95']} ms{behind}; "
-        f"wrote {', '.join(map(str, written))}"
+        f"camera to mesh p50 {latency['p50']:.1f} ms, p95 {latency['p95']:.1f} ms{behind}; "
+        f"wrote {', '.join(written.values())}"
     )

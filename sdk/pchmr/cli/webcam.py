@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pchmr_engines.cli import JsonOption, print_json
+from pchmr_engines.errors import InputError
+
 from .options import (
-    Backend,
-    Bundle,
-    CameraFile,
-    Center,
-    Detector,
-    DetectorFormat,
-    DetectorStride,
-    Device,
-    Distortion,
-    Focal,
-    People,
-    Smooth,
-    Threads,
-    smoothing,
+    BundleOption,
+    Frames,
+    PipelineOptions,
+    Topology,
+    source_named,
+    with_pipeline_options,
 )
 
 if TYPE_CHECKING:
@@ -30,119 +25,142 @@ if TYPE_CHECKING:
     from ..live import LiveSession, Viewer
 
 Option = typer.Option
+HOST, PORT, RECONNECT_S = "127.0.0.1", 8080, 30.0
 
 
+@with_pipeline_options()
 def webcam(
+    options: PipelineOptions,
     source: Annotated[
         str,
         typer.Argument(
+            metavar="SOURCE",
             help="Camera index, device path, stream URL (rtsp://), GStreamer pipeline, video file "
-            "played at its own rate, or demo for the demo video."
+            "played at its own rate, or demo for the demo video.",
         ),
     ] = "0",
-    topology: Annotated[str, Option(help="serial or parallel, to begin with.")] = "parallel",
-    bundle: Bundle = "open",
-    people: People = 1,
-    camera_file: CameraFile = None,
-    focal: Focal = None,
-    center: Center = None,
-    distortion: Distortion = None,
-    detector: Detector = None,
-    detector_format: DetectorFormat = "yolox",
-    detector_stride: DetectorStride = 30,
-    smooth: Smooth = None,
-    backend: Backend = "auto",
-    device: Device = "cpu",
-    threads: Threads = None,
+    bundle: BundleOption = "open",
+    topology: Topology = "parallel",
     out: Annotated[
         Path | None,
-        Option("--out", "-o", help="Record from the start, into this mp4 or folder."),
+        Option("--out", "-o", metavar="PATH", help="Record from the start: an mp4, or a folder."),
     ] = None,
     headless: Annotated[
-        bool, Option("--headless", help="Show in the browser, not in a window.")
+        bool, Option("--headless", help="No window: a page for the browser, at an address told.")
     ] = False,
-    draw: Annotated[bool, Option(help="Show a picture at all; without, figures only.")] = True,
-    host: Annotated[str, Option(help="Address the browser's page is served on.")] = "127.0.0.1",
+    no_draw: Annotated[
+        bool, Option("--no-draw", help="Neither window nor page: figures only.")
+    ] = False,
+    host: Annotated[
+        str | None, Option(metavar="ADDRESS", help=f"Of the page; by default {HOST}, this machine.")
+    ] = None,
     port: Annotated[
-        int, Option(min=1, max=65535, help="Its port, or the next that is free.")
-    ] = 8080,
+        int | None,
+        Option(min=1, max=65535, metavar="N", help=f"Of the page, or the next free; else {PORT}."),
+    ] = None,
     every_frame: Annotated[
         bool, Option("--every-frame", help="Infer every frame, late if need be; drop none.")
     ] = False,
     loop: Annotated[bool, Option("--loop", help="Begin a file again at its end.")] = False,
     reconnect: Annotated[
-        float, Option(min=0, help="Seconds for which a lost camera or stream is looked for.")
-    ] = 30.0,
-    frames: Annotated[int | None, Option(min=1, help="Stop after so many frames.")] = None,
-    seconds: Annotated[
-        float | None, Option(min=0, help="Stop so long after the first mesh.")
+        float | None,
+        Option(
+            min=0,
+            metavar="SECONDS",
+            help=f"How long a lost camera or stream is looked for; else {RECONNECT_S:.0f}.",
+        ),
     ] = None,
+    frames: Frames = None,
+    seconds: Annotated[
+        float | None, Option(min=0.001, metavar="S", help="Stop so long after the first mesh.")
+    ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Show the pose-calibrated mesh over a live picture, with its latency.
 
-    Keys in the window, buttons on the page: t serial / parallel, c before / after calibration,
-    r record, space pause, q quit."""
+    \b
+    Keys in the window, buttons on the page:
+      t serial / parallel    c before / after calibration    r record
+      space pause            q quit
+
+    \b
+    pchmr webcam                                 the first camera, in a window
+    pchmr webcam rtsp://host/stream --headless   in the browser
+    pchmr webcam demo --loop --people 2          the demo video, again and again
+    pchmr webcam 0 --no-draw --seconds 60        figures of a minute
+    """
     from contextlib import closing
 
-    from ..assets import fetch
-    from ..lens import read_lens
     from ..live import LiveSession, Topologies, names_of_recordings, open_live
 
-    spec = str(fetch("demo_video")) if source == "demo" else source
-    smoothed, notes = smoothing(device, smooth)
-    options = {
-        "backend": backend,
-        "device": device,
-        "threads": threads,
-        "max_people": people,
-        "camera": read_lens(camera_file, focal, center, distortion),
-        "detector": detector,
-        "detector_format": detector_format,
-        "detector_stride": detector_stride,
-        "smooth": smoothed,
-    }
-    with (
-        open_live(spec, every_frame=every_frame, loop=loop, reconnect_s=reconnect) as input,
-        Topologies(bundle, topology, **options) as topologies,
-        closing(
-            _viewer(topologies.current.body.faces, headless, draw, host, port),
-        ) as viewer,
-    ):
+    if (host or port) and (no_draw or not headless):
+        raise InputError("--host and --port are of the page: give --headless, without --no-draw")
+    spec = source_named(source)
+    kept_s = RECONNECT_S if reconnect is None else reconnect
+    with open_live(spec, every_frame=every_frame, loop=loop, reconnect_s=kept_s) as input:
+        if input.live and loop:
+            raise InputError(f"--loop is of a file; {source} is a {input.kind}: leave it out")
+        if reconnect is not None and not input.live:
+            raise InputError(f"--reconnect is of a camera or stream; {source} is a file")
         names = names_of_recordings(out or Path("out"), input, spec)
-        session = LiveSession(
-            input, topologies, recordings=names, record=out is not None, frames=frames
-        )
-        for note in notes:
-            typer.echo(f"note: {note}", err=True)
-        try:
-            with session:
-                session.run(viewer, seconds)
-        except KeyboardInterrupt:
-            pass  # how a live session is ended
-        finally:
-            _report(session)
+        with (
+            Topologies(options.load(bundle), topology, **options.keywords()) as topologies,
+            closing(
+                _viewer(topologies.current.body.faces, headless, no_draw, host, port)
+            ) as viewer,
+        ):
+            session = LiveSession(
+                input, topologies, recordings=names, record=out is not None, frames=frames
+            )
+            for note in options.notes():
+                typer.echo(f"note: {note}", err=True)
+            try:
+                with session:
+                    session.run(viewer, seconds)
+            except KeyboardInterrupt:
+                pass  # how a live session is ended
+            finally:
+                _report(session, as_json)
 
 
-def _viewer(faces: np.ndarray, headless: bool, draw: bool, host: str, port: int) -> Viewer:
+def _viewer(
+    faces: np.ndarray, headless: bool, no_draw: bool, host: str | None, port: int | None
+) -> Viewer:
     from ..live import Browser, Figures, Window
 
-    if not draw:
+    if no_draw:
         return Figures()
     if not headless:
         return Window(faces)
-    browser = Browser(faces, host, port)
-    typer.echo(f"look at {browser.url}")
+    browser = Browser(faces, host or HOST, port or PORT)
+    typer.echo(f"look at {browser.url}  (Ctrl-C or the button quit ends it)", err=True)
     return browser
 
 
-def _report(session: LiveSession) -> None:
+def _report(session: LiveSession, as_json: bool) -> None:
     """The figures of the whole session, and where the recordings are."""
     for note in session.source.notes:
         typer.echo(f"note: {note}", err=True)
-    summary = session.log.summary()
-    dropped = session.source.dropped
-    typer.echo(f"{session.log.frames} frames, {summary['fps']} a second, {dropped} dropped")
-    if not session.log.frames:
+    summary = {
+        **session.log.summary(),
+        "frames": session.log.frames,
+        "dropped": session.source.dropped,
+        "recorded": [
+            {"overlay": str(outputs.overlay), "results": str(outputs.results)}
+            for outputs in session.written
+        ],
+        "not_recorded": session.missed,
+    }
+    if as_json:
+        print_json(summary)
+    else:
+        _print(summary)
+
+
+def _print(summary: dict[str, Any]) -> None:
+    frames, dropped = summary["frames"], summary["dropped"]
+    typer.echo(f"{frames} frames, {summary['fps']} a second, {dropped} dropped")
+    if not frames:
         return
     rows = {
         "camera to mesh": "camera_to_mesh_ms",
@@ -151,13 +169,13 @@ def _report(session: LiveSession) -> None:
         "  inference": "inference_ms",
         "apart: display wait and drawing": "draw_ms",
     }
+    typer.echo(f"{'ms':32}{'p50':>8}{'p95':>8}{'p99':>8}")
     for label, name in rows.items():
         if summary[name]["p50"] is not None:
-            figures = "  ".join(f"{p} {ms:.1f}" for p, ms in summary[name].items())
-            typer.echo(f"{label}, ms: {figures}")
+            typer.echo(f"{label:32}" + "".join(f"{ms:8.1f}" for ms in summary[name].values()))
     typer.echo(f"camera to mesh is {summary['includes']}")
     typer.echo(f"not in it: {summary['excludes']}")
-    for outputs in session.written:
-        typer.echo(f"recorded {outputs.overlay} and {outputs.results}")
-    if session.missed:
-        typer.echo(f"{session.missed} frames were not recorded for want of time")
+    for written in summary["recorded"]:
+        typer.echo(f"recorded {written['overlay']} and {written['results']}")
+    if summary["not_recorded"]:
+        typer.echo(f"{summary['not_recorded']} frames were not recorded for want of time")

@@ -66,8 +66,8 @@ def body_of(recording: Recording, bundle: str | None = None) -> Body:
     """The body that the vertices are of: from the bundle the results name, or from the one given.
 
     Raises:
-        InputError: the results name none, or the bundle has another body; one that is given by the
-            user may be another version with the same faces.
+        InputError: the results name none, or the bundle has another body; one with the same faces,
+            as of another build, is taken when the user names the bundle.
         BundleError: no such bundle.
     """
     name = bundle or recording.bundle
@@ -77,11 +77,15 @@ def body_of(recording: Recording, bundle: str | None = None) -> Body:
         )
     loaded = Bundle.load(name)
     arrays, listed = loaded.body(), loaded.manifest.body
-    same = listed is not None and listed.sha256 == recording.body_sha256
-    if not np.array_equal(arrays["f"], recording.faces) or not (same or bundle):
+    if not np.array_equal(arrays["f"], recording.faces):
         raise InputError(
             f"bundle {name} has another body than the results: give the bundle that made them with "
             "--bundle, or run again"
+        )
+    if not bundle and (listed is None or listed.sha256 != recording.body_sha256):
+        raise InputError(
+            f"the results are of an older build of bundle {name}, whose body differs: fit today's "
+            f"body with --bundle {name} (what the fit leaves over is told in mm), or run again"
         )
     return body_from_arrays(arrays)
 

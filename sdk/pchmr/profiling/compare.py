@@ -22,10 +22,15 @@ from .recorder import Recorder
 Float64 = npt.NDArray[np.float64]
 
 BLOCK = 16  # frames drawn together: neighbours are alike
+GROUP = 4  # frames of a pair: as many with one pipeline first as with the other
 DRAWS = 1000
 ROUNDS = 4
-FIGURES = {"p50": 50, "p95": 95}
+FIGURES = {"pairs": None, "p50": 50, "p95": 95}
 INCLUDES = {
+    "pairs": (
+        f"median of the ratios of {GROUP} frames in a row, each through both in turn: what the "
+        "frame is and what else the machine does cancel out"
+    ),
     "camera_to_mesh": (
         "decoding in the same thread, once for both, the whole pipeline and, for a temporal "
         "network, its look-ahead"
@@ -33,6 +38,7 @@ INCLUDES = {
     "pipeline": "the whole call with a decoded frame",
     "cpu": "CPU time of the calling thread in that call: other programs do not stretch it",
 }
+TIMES = ("camera_to_mesh", "pipeline", "cpu")
 
 
 class Runs(Protocol):
@@ -59,7 +65,7 @@ class Switched:
 
 
 def interleave(pair: tuple[Runs, Runs], source: Timed, frames: int) -> Float64:
-    """(2, len(INCLUDES), frames) milliseconds, in the order of `INCLUDES`.
+    """(2, len(TIMES), frames) milliseconds, in the order of `TIMES`.
 
     Every frame goes through both, each as often first as the other, after a warm-up.
     """
@@ -87,15 +93,16 @@ def compare(
     """Figures of both, and B over A with 95 % intervals of a bootstrap.
 
     load: makes both anew, once a round: where memory and threads come to lie makes two pipelines
-    of one bundle differ by some percent, more than any number of frames tells. frames: a round.
-    The bootstrap draws rounds, and blocks of frames in them.
+    of one bundle differ by some percent, more than any number of frames tells; one round is enough
+    for a pipeline against itself. frames: a round. The bootstrap draws rounds, and blocks of
+    frames in them.
     """
     times = []
     for _ in range(rounds):
         with load() as pair:
             times.append(interleave(pair, source, frames))
     figures: dict[str, Any] = {"frames": frames * rounds, "rounds": rounds, "ratios": {}}
-    for number, name in enumerate(INCLUDES):
+    for number, name in enumerate(TIMES):
         a, b = (np.stack([time[which, number] for time in times]) for which in (0, 1))
         both = {"a": distribution(a.ravel().tolist()), "b": distribution(b.ravel().tolist())}
         figures[f"{name}_ms"] = both
@@ -105,18 +112,34 @@ def compare(
     return {**figures, "includes": INCLUDES}
 
 
-def ratio_of(a: Float64, b: Float64, percent: float) -> dict[str, float]:
-    """A percentile of b (rounds, frames) over that of a, and the interval of 95 % of the draws."""
+def ratio_of(a: Float64, b: Float64, percent: float | None) -> dict[str, float]:
+    """A percentile of b (rounds, frames) over that of a, or of `pairs`, and the interval of 95 % of
+    the draws."""
+
+    def ratio(one: Float64, other: Float64) -> np.floating:
+        if percent is None:
+            return np.median(pairs(one, other))
+        return np.percentile(other, percent) / np.percentile(one, percent)
+
     rng = np.random.default_rng(0)
     rounds, frames = a.shape
     block = min(BLOCK, frames)
     drawn = []
     for _ in range(DRAWS):
-        starts = rng.integers(0, frames - block + 1, (rounds, -(-frames // block)))
-        columns = (starts[..., None] + np.arange(block)).reshape(rounds, -1)[:, :frames]
+        starts = rng.integers(0, (frames - block) // GROUP + 1, (rounds, -(-frames // block)))
+        columns = (GROUP * starts[..., None] + np.arange(block)).reshape(rounds, -1)[:, :frames]
         rows = rng.integers(0, rounds, (rounds, 1))
-        one, other = a[rows, columns], b[rows, columns]
-        drawn.append(np.percentile(other, percent) / np.percentile(one, percent))
+        drawn.append(ratio(a[rows, columns], b[rows, columns]))
     low, high = np.percentile(drawn, (2.5, 97.5))
-    ratio = np.percentile(b, percent) / np.percentile(a, percent)
-    return {"ratio": round(float(ratio), 4), "low": round(low, 4), "high": round(high, 4)}
+    return {
+        name: round(float(number), 4)
+        for name, number in (("ratio", ratio(a, b)), ("low", low), ("high", high))
+    }
+
+
+def pairs(a: Float64, b: Float64) -> Float64:
+    """b over a of each group of `GROUP` frames, or of all where there are fewer."""
+    whole = a.shape[1] // GROUP * GROUP or a.shape[1]
+    size = min(GROUP, whole)
+    one, other = (x[:, :whole].reshape(-1, size).sum(1) for x in (a, b))
+    return other / one

@@ -22,7 +22,7 @@ COLOURS = {
 }
 
 
-def write_plot(path: Path, measured: Measured, summary: dict[str, Any], title: str) -> None:
+def write_plot(path: Path, measured: Measured, summary: dict[str, Any]) -> None:
     """Bars of p50 with a line to p95, and every frame's camera to mesh. Suffix: png, svg, pdf.
 
     Raises:
@@ -43,17 +43,27 @@ def write_plot(path: Path, measured: Measured, summary: dict[str, Any], title: s
     p95 = [part["ms"]["p95"] for part in parts]
     bars.barh(labels, p50, color=[COLOURS[part["kind"]] for part in parts])
     bars.hlines(labels, p50, p95, color="black", linewidth=1)
-    bars.set_xscale("log")
-    bars.set_xlim(left=1e-3)
-    bars.xaxis.set_major_formatter("{x:g}")
-    bars.set_xlabel("ms in frames where it ran (logarithmic): p50, line to p95")
-    bars.set_title(title, fontsize=10)
-    bars.grid(axis="x", alpha=0.3)
+    for label, low, high in zip(labels, p50, p95, strict=True):
+        figures = f" {low:.3g}  ({high:.3g})"
+        bars.annotate(figures, (max(low, high), label), fontsize=8, va="center")
+    bars.set_xlim(0, 1.15 * max(p95))
+    bars.margins(y=0.02)
+    bars.set_xlabel("ms in frames where it ran: p50, line to p95 (in brackets)")
+    headline = summary["camera_to_mesh_ms"]
+    bars.set_title(
+        f"{summary['bundle']}, {summary['topology']}: camera to mesh {headline['p50']:.1f} ms p50, "
+        f"{headline['p95']:.1f} p95, {headline['p99']:.1f} p99",
+        fontsize=10,
+    )
+    for side in ("top", "right"):
+        bars.spines[side].set_visible(False)
+        line.spines[side].set_visible(False)
     line.plot(measured.camera_to_mesh_ms, linewidth=0.8, color="#3d6fb6")
-    figures = summary["camera_to_mesh_ms"]
+    end = len(measured.camera_to_mesh_ms)
     for name in ("p50", "p95"):
-        line.axhline(figures[name], color="black", linewidth=0.6, linestyle=":")
-        line.annotate(f"{name} {figures[name]:.1f} ms", (0, figures[name]), fontsize=8, va="bottom")
+        line.axhline(headline[name], color="black", linewidth=0.6, linestyle=":")
+        line.annotate(f" {name}", (end, headline[name]), fontsize=8, va="center")
+    line.margins(x=0.01)
     line.set_xlabel("frame")
     line.set_ylabel("camera to mesh, ms")
     line.set_ylim(bottom=0)

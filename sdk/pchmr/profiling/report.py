@@ -17,7 +17,7 @@ from .recorder import Span
 Part = tuple[str, str]
 """Kind and name, as ("engine", "landmarks")."""
 
-LEAST_MS = 0.002
+LEAST_MS = 0.02
 """Parts whose p50 is less are left out; they are in the sums all the same."""
 
 HEADLINE = {
@@ -34,16 +34,16 @@ HEADLINE = {
 EXCLUDES = "exposure and transfer inside a camera, drawing, the screen"
 
 INCLUDES = {
-    "capture": "waiting for the decoder and decoding to BGR",
+    "capture": "wait for the decoder, decoding to BGR",
     "queue": "decoded, while the pipeline was busy with another frame",
-    "upload": "copies to a device: none, CPU engines read the buffers that crops are cut into",
-    "preprocess": "crops and keypoints into a network's buffers; of find: tracking too",
-    "engine": "one network, all calls of a frame, on fixed buffers",
+    "upload": "copies to a device (a CPU has none)",
+    "preprocess": "crops and keypoints into a network's buffers; find: tracking too",
+    "engine": "a network, all its calls of a frame",
     "kernel": "the native library: skinning (body), blending (calibrate)",
-    "sync": "waiting for a device: none, CPU engines are done when they return",
+    "sync": "wait for a device (a CPU has none)",
     "postprocess": "outputs decoded, joints regressed, placement, targets",
-    "other": "of the pipeline: rows, result arrays copied for the caller",
-    "draw": "overlay in the frame's own size, in the same thread; not in camera to mesh",
+    "other": "of the pipeline: rows, arrays copied for the caller",
+    "draw": "overlay in the frame's size, same thread; not in camera to mesh",
 }
 ORDER = tuple(INCLUDES)
 
