@@ -142,7 +142,7 @@ def run_people(
     pipeline = Pipeline.load(bundle, topology, threads=1)
     if course is not None:
         finder = pipeline._finder
-        finder._tracker = _Follower(finder._tracker, course)  # type: ignore[assignment]
+        finder.tracker = _Follower(finder.tracker, course)  # type: ignore[assignment]
     try:
         for clip in clips:
             pipeline.reset()

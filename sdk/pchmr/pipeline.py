@@ -316,6 +316,21 @@ class Pipeline(Closing):
         """
         self._finder.reset()
 
+    def take_over(self, other: Pipeline) -> None:
+        """Go on with whom `other`, of the same bundle and options, follows: ids, sides, smoothing.
+
+        Flush `other` before, and let it rest afterwards: they share what they know of people.
+        Temporal networks begin anew.
+        """
+        self._finder.tracker = other._finder.tracker
+        self.frames, self._last_ns = other.frames, other._last_ns
+        self._slots.clear()  # another epoch for whatever has a state
+        self._sides = self._sides and other._sides
+        self._cuts = self._cuts and (other._cuts or CutDetector())
+        if self.skeleton.name == other.skeleton.name:
+            for stage in self._smoothed:
+                stage.take_over(other._smoothed)
+
     def close(self) -> None:
         """Stop worker threads, once what was submitted is done."""
         self._worker.shutdown()

@@ -59,7 +59,7 @@ class FakePipeline:
         look_ahead: int = 0,
     ) -> None:
         self.topology, self.look_ahead, self._meet = topology, look_ahead, meet
-        self.resets, self.seen = 0, []
+        self.resets, self.seen, self.taken_over = 0, [], []
         self._waiting: list[tuple[int, int]] = []
 
     @property
@@ -84,6 +84,10 @@ class FakePipeline:
 
     def reset(self) -> None:
         self.resets += 1
+
+    def take_over(self, other: "FakePipeline") -> None:
+        assert not other.owed
+        self.taken_over.append(other.topology)
 
     def _person(self, frame: int, t_ns: int) -> Person:
         person = make_person(t_ns % 97, camera=Camera.from_size(*SIZE), frame=frame, t_ns=t_ns)

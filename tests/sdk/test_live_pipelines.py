@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from pchmr import Pipeline
 from pchmr.live import Topologies
+from pchmr.media import open_source
 from pchmr.people import Person
 from pchmr_engines.bundle import Bundle
 from pchmr_engines.errors import BundleError, InputError
@@ -107,6 +109,46 @@ def test_a_trusted_bundle_stays_trusted(open_bundle: Bundle) -> None:
 def test_an_unknown_bundle() -> None:
     with pytest.raises(BundleError, match="nowhere does not exist"):
         Topologies("nowhere")
+
+
+def test_another_topology_goes_on_with_the_same_people(
+    assets: Callable[[str], Path], load_open: Callable[..., Pipeline]
+) -> None:
+    """Ids stay, there and back; the generator's mesh is the one of a serial pipeline all along, and
+    the target turns from one topology's to the other's, where it would jump."""
+    with open_source(assets("demo_video")) as source:
+        images = [frame.image for frame, _ in zip(source, range(20), strict=False)]
+    options = {"max_people": 2, "smooth": True}
+    with (
+        load_open("serial", **options) as alone,
+        load_open("parallel", **options) as parallel,
+        load_open("serial", **options) as serial,
+        load_open("serial", **options) as anew,
+    ):
+        expected = [alone(image) for image in images]
+        before = [parallel(image) for image in images[:9]][-1]
+        first = anew(images[9])
+        serial.take_over(parallel)
+        after = [serial(image) for image in images[9:16]]
+        parallel.take_over(serial)
+        back = [parallel(image) for image in images[16:]]
+    ids = {person.track_id for people in (*after, *back) for person in people}
+    assert ids == {person.track_id for person in before} == {0}
+    assert serial.detector_runs == parallel.detector_runs == alone.detector_runs
+    assert back[-1][0].frame == 19
+    for people, others in zip(expected[9:], (*after, *back), strict=True):
+        for one, other in zip(people, others, strict=True):
+            np.testing.assert_array_equal(one.generator_vertices, other.generator_vertices)
+    jump, smoothed = (
+        np.linalg.norm(_posed(now[0]) - _posed(before[0]), axis=1).mean()
+        for now in (first, after[0])
+    )
+    assert smoothed < 0.6 * jump
+
+
+def _posed(person: Person) -> NDArray[np.float32]:
+    """Target joints about their root."""
+    return person.target_joints - person.target_joints[0]
 
 
 def test_pipelines_in_threads_give_what_they_give_alone(

@@ -155,7 +155,19 @@ def test_the_topology_changes_while_frames_come() -> None:
     assert len(parallel.seen) >= 2
     assert parallel.seen[-1] < serial.seen[0]
     assert serial.seen[0] - parallel.seen[-1] == 40 * MS  # no frame was lost
-    assert parallel.resets == 1  # it will begin anew when it is asked for again
+    assert (parallel.resets, serial.taken_over) == (0, ["parallel"])
+
+
+def test_what_is_owed_before_another_topology_is_not_lost() -> None:
+    parallel, serial = FakePipeline("parallel", look_ahead=2), FakePipeline("serial")
+    log = []
+    session = make_session(frames(6), parallel, serial)
+    parallel._meet = lambda number: number == 2 and session.topologies.ask("serial")
+    session.results.put = log.append
+    with session:
+        session.run(FakeViewer())
+    assert [result.topology for result in log] == ["parallel"] * 3 + ["serial"] * 3
+    assert [result.people[0].t_ns for result in log] == [x * 40 * MS for x in range(6)]
 
 
 def test_pause() -> None:

@@ -64,23 +64,23 @@ class CudaFinder:
 
     def __init__(self, frames: Frames, camera: Camera | Lens, max_people: int, stride: int) -> None:
         self._frames, self._camera = frames, camera
-        self._tracker = RoiTracker(max_people, look_every=stride)
+        self.tracker = RoiTracker(max_people, look_every=stride)
 
     @property
     def detector_runs(self) -> int:
         """How often the detector was asked so far."""
-        return self._tracker.detector_runs
+        return self.tracker.detector_runs
 
     def __call__(self, image: np.ndarray) -> list[Tracked]:
         """People of the next frame, (H, W, 3) uint8 BGR."""
         height, width = image.shape[:2]
         self._frames.begin(image, self._camera.of_size(width, height))
         frames = self._frames
-        return self._tracker.step(frames.detect, frames.follow, frames.look_closer)
+        return self.tracker.step(frames.detect, frames.follow, frames.look_closer)
 
     def reset(self) -> None:
         """Forget everybody."""
-        self._tracker.reset()
+        self.tracker.reset()
 
 
 class CudaExecutor:

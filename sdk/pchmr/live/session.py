@@ -206,7 +206,8 @@ class LiveSession(Closing):
             self._error = error
 
     def _infer_all(self) -> None:
-        """Every frame that comes; a pipeline begins anew after a pause, a cut or a change."""
+        """Every frame that comes. After a pause or a cut people are found anew; another topology
+        goes on with those who are there."""
         pipeline, begun, stale = self.topologies.current, 0, False
         delay = Delay[Begun](pipeline)
         for frame in self.source:
@@ -214,10 +215,13 @@ class LiveSession(Closing):
                 stale = True
                 continue
             current = self.topologies.current
-            if stale or frame.cut or current is not pipeline:
+            if current is not pipeline:
+                self._deliver(pipeline.topology, delay.flush())
+                current.take_over(pipeline)
+                pipeline, delay = current, Delay(current)
+            if stale or frame.cut:
                 self._finish(pipeline, delay)
-                pipeline, stale = current, False
-                delay = Delay(pipeline)
+                stale = False
             done = delay((frame, perf_counter_ns()), frame.image, frame.t_ns)
             self._deliver(pipeline.topology, done)
             begun += 1

@@ -92,12 +92,12 @@ class PersonFinder:
         self, detector: Detector, landmarks: LandmarkNetwork, max_people: int, stride: int = 30
     ) -> None:
         self._detect, self._landmarks = detector, landmarks
-        self._tracker = RoiTracker(max_people, look_every=stride)
+        self.tracker = RoiTracker(max_people, look_every=stride)
 
     @property
     def detector_runs(self) -> int:
         """How often the detector was asked so far."""
-        return self._tracker.detector_runs
+        return self.tracker.detector_runs
 
     def __call__(self, image: np.ndarray) -> list[Tracked]:
         """People of the next frame, (H, W, 3) uint8 BGR."""
@@ -107,13 +107,13 @@ class PersonFinder:
             self._landmarks.enqueue()
             return self._landmarks.collect()
 
-        return self._tracker.step(
+        return self.tracker.step(
             lambda: self._detect(image), pose, lambda: self._detect.look_closer(image)
         )
 
     def reset(self) -> None:
         """Forget everybody."""
-        self._tracker.reset()
+        self.tracker.reset()
 
 
 def put_landmarks(board: Board, found: Sequence[Landmarks], keypoints: str, world: str) -> None:

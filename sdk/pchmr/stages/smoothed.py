@@ -34,6 +34,7 @@ class Smoothed:
         self.name, self.needs, self.gives = stage.name, stage.needs, stage.gives
         self._stage, self._filters = stage, filters
         self._people: dict[tuple[int, int], dict[str, Filter]] = {}
+        self._before: dict[int, dict[str, Filter]] = {}
 
     def prepare(self, board: Board) -> None:
         self._stage.prepare(board)
@@ -46,10 +47,22 @@ class Smoothed:
         known, self._people = self._people, {}
         for i, row in enumerate(board.rows):
             key = row.track, row.epoch
-            own = known.get(key) or {name: make() for name, make in self._filters.items()}
+            own = known.get(key) or self._begin(row.track)
             self._people[key] = own
             for name, smooth in own.items():
                 board[name][i] = smooth(row.t_ns, board[name][i])
+
+    def _begin(self, track: int) -> dict[str, Filter]:
+        """A person's filters: new ones, but for those that were taken over."""
+        before = self._before.pop(track, {})
+        return {name: before.get(name) or make() for name, make in self._filters.items()}
+
+    def take_over(self, others: Sequence[Smoothed]) -> None:
+        """Go on with the filters of other stages, by name, for whoever comes with the same id."""
+        self._before = {}
+        for other in others:
+            for (track, _), filters in other._people.items():
+                self._before.setdefault(track, {}).update(filters)
 
     @property
     def lag_ms(self) -> float | None:
