@@ -36,7 +36,7 @@ from .custom_stage import check_trust, check_vertices, is_file, load_custom
 from .gates import check, installed_backends
 from .lowering import LoweredBundle, Wanted, lower_bundle, lower_precisions
 from .people_stages import build_people_stage
-from .recipe import PEOPLE, Recipe
+from .recipe import MADE_BODIES, PEOPLE, Recipe
 from .recipe_body import RecipeBody, make_body
 from .stage_build import BuiltStage, build_stage, load_network
 from .stage_forms import LoadedNetwork
@@ -209,7 +209,7 @@ def _check_files(recipe: Recipe, trust: bool) -> None:
     it would run without `trust`."""
     body, weights = recipe.body, recipe.calibration.weights
     named = [*body.regressors.values(), *([weights] if weights else [])]
-    named += [] if body.file in ("open", "synthetic") else [body.file]
+    named += [] if body.file in MADE_BODIES else [body.file]
     for name, stage in recipe.stages.items():
         check_trust(recipe, name, trust)
         named += [stage.checkpoint] if stage.checkpoint and not stage.is_seeded else []

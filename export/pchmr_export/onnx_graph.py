@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from pchmr_engines.engine import BATCH, TensorSpec
 from pchmr_engines.errors import InputError
 
+from .fold_norms import fold_norms
+
 OPSET = 18
 CONTROL_FLOW = {"If", "Loop", "Scan"}
 LARGEST_FILE = 2**31 - 2**20  # bytes of weights; protobuf ends at 2 GiB
@@ -94,6 +96,7 @@ def _convert(
     with _quiet(), torch.no_grad():
         try:
             traced = torch.export.export(module, examples, dynamic_shapes=(free,), strict=False)
+            fold_norms(traced)
             program = torch.onnx.export(
                 traced,
                 (),

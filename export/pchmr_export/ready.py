@@ -5,7 +5,7 @@ print(recipe_text(recipe))        # as a file, to be changed
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from .strict_toml import nearest, read_toml
 PARTS = Path(__file__).parent / "recipes" / "parts.toml"
 KINDS = ("generator", "pose2d", "pose3d", "lifter")
 OPEN = ("open", "open-plus")
+TOPOLOGIES = ("serial", "parallel", "template")
 
 
 def ready_names() -> Iterator[str]:
@@ -33,16 +34,31 @@ def ready_names() -> Iterator[str]:
         yield from (f"{generator}+{pose3d}" for pose3d in parts["pose3d"])
 
 
+LEGEND = """
+s p t   serial, parallel, template; whatever has a generator also runs mesh-only
+h36m17  of SMPL's mesh, by a regressor: h36m17 or spin_h36m17, which also gives
+        semgcn16 and posenet18
+coco17  likewise, for serial alone; no official file has it. Where p stands,
+        do without by --topology parallel
+*       COCO's joints stand in for Human3.6M's: an approximation
+
+open and open-plus need no file of yours. The others need SMPL's file and a
+checkpoint of each network, vibe also of spin_hmr and hmmr_tf of hmr_tf; until
+then their weights are seeded. Other networks of  pchmr networks  combine in the
+same way."""
+
+
 def list_table() -> str:
-    """The ready recipes with the topologies and the approximate conversions of each."""
-    lines = [f"{name}  serial, parallel, template, mesh-only" for name in OPEN]
-    for name in ready_names():
-        if name not in OPEN:
-            recipe = ready_recipe(name)
-            guesses = "; ".join(recipe.calibration.conversions)
-            note = f"  (approximate: {guesses})" if guesses else ""
-            lines.append(f"{name}  {', '.join(recipe.topologies)}{note}")
-    return "\n".join(lines) + "\nOther networks of  pchmr networks  combine in the same way."
+    """The ready recipes, a line each, with the topologies and the regressors that each needs."""
+    row = "{:<47}  {:5}  {:<14} {}"
+    lines = [row.format("recipe", "runs", "joints", "").rstrip()]
+    lines += [row.format(name, "s p t", "-", "").rstrip() for name in OPEN]
+    for name in sorted(set(ready_names()) - set(OPEN)):
+        recipe = ready_recipe(name)
+        forms = " ".join(t[0] if t in recipe.topologies else " " for t in TOPOLOGIES)
+        guess = "*" if recipe.calibration.conversions else ""
+        lines.append(row.format(name, forms, ", ".join(recipe.regressed), guess).rstrip())
+    return "\n".join(lines) + "\n" + LEGEND
 
 
 def ready_recipe(name: str) -> Recipe:
@@ -52,7 +68,9 @@ def ready_recipe(name: str) -> Recipe:
     Raises: InputError for networks that are unknown or do not make a topology.
     """
     stages: dict[str, StageRecipe] = {}
-    for network in name.split("+"):
+    for network in map(str.strip, name.split("+")):
+        if network in OPEN:
+            raise InputError(f"{name}: {network} is a bundle of its own, to which nothing is added")
         if network not in NETWORKS:
             raise InputError(
                 f"{name} is no recipe: neither a file, nor one of {', '.join(OPEN)}, nor networks "
@@ -63,6 +81,7 @@ def ready_recipe(name: str) -> Recipe:
             taken = f"{stages[stage].network} is there for that already" if stage else "has no part"
             raise InputError(f"{name}: {network} is one too many: {taken}")
         stages[stage] = StageRecipe(network=network, checkpoint=SEEDED)
+    _check_whole(name, stages)
     if "generator" in stages and (
         encoder := encoder_of(NETWORKS[str(stages["generator"].network)])
     ):
@@ -70,6 +89,17 @@ def ready_recipe(name: str) -> Recipe:
     recipe = Recipe(name, stages, BodyRecipe("synthetic"))
     accepted = CalibrationRecipe(conversions=approximate_conversions(recipe, name))
     return checked(replace(recipe, calibration=accepted), name)
+
+
+def _check_whole(name: str, stages: Collection[str]) -> None:
+    """Raises: InputError with the name of a whole recipe, where a part would have no use."""
+    if "pose2d" in stages and "lifter" not in stages:
+        whole = f"{name}+videopose3d_coco_243"
+        raise InputError(f"{name}: nothing lifts the 2D joints: add a lifter, as in {whole}")
+    if "lifter" in stages and not {"generator", "pose2d"} & set(stages):
+        raise InputError(
+            f"{name}: there is nothing to lift: add a generator, as in spin_hmr+{name}"
+        )
 
 
 def recipe_text(recipe: Recipe) -> str:

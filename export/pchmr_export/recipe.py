@@ -28,6 +28,9 @@ ROLES: Mapping[str, Role] = {
 }
 """Stage -> what it does in the pipeline."""
 
+MADE_BODIES = ("open", "synthetic")
+"""In place of a body file: the one that the bundle `open` has, and one of numbers by name."""
+
 PEOPLE = ("detector", "landmarks")
 """BlazePose's two networks, which find and follow people in every bundle."""
 
@@ -157,8 +160,9 @@ class Recipe:
         Raises: InputError where there is none.
         """
         path = self.folder / Path(text).expanduser()
-        if not path.is_file() and not path.with_name(f"{path.name}.index").is_file():
-            raise InputError(f"{self.name}: there is no file {path}")
+        if not path.is_file() and not Path(f"{path}.index").is_file():
+            only = ", only a folder" if path.is_dir() else ""
+            raise InputError(f"{self.name}: there is no file {path}{only}")
         return path
 
     @property

@@ -54,10 +54,11 @@ def make_body(recipe: Recipe) -> RecipeBody:
         try:
             body.regressor(skeleton)
         except InputError:
+            serial = "" if skeleton == recipe.skeleton else ", or leave out the topology serial"
             raise InputError(
                 f"{recipe.name}: body {recipe.body.file} has no regressor for {skeleton}, only for "
                 f"{', '.join(body.regressors)}: add body.regressors = "
-                f'{{ {skeleton} = "FILE.npy" }}'
+                f'{{ {skeleton} = "FILE.npy" }}{serial}'
             ) from None
     trained = _trained(recipe, body)
     weights = trained.weights if trained else _initial(recipe, body)

@@ -1,25 +1,34 @@
 """Whether the parts of a recipe fit together; each fault is one line."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pchmr_engines.errors import InputError
 from pchmr_engines.manifest import Topology
 from pchmr_kernels.conversions import ApproximateConversion, get_conversion
 from pchmr_kernels.skeletons import SKELETONS
+from pchmr_kernels.weights import MOST_BONES
 from pchmr_training.mesh_streams import GENERATORS
 from pchmr_training.networks import NETWORKS, FeatureInput, ImageInput, KeypointInput, NetworkSpec
 
-from .recipe import Recipe, StageRecipe
+from .recipe import MADE_BODIES, Recipe, StageRecipe
 from .strict_toml import nearest
 
-NEEDS = {
-    "mesh-only": "needs the stage generator",
+NEEDS: Mapping[Topology, str] = {
     "serial": "needs the stages generator and lifter",
     "parallel": "needs the stages generator and pose3d, or generator, pose2d and lifter",
-    "template": "needs the stages pose2d and lifter",
+    "template": "needs the stages pose2d and lifter, or PoseNet as pose3d",
+    "mesh-only": "needs the stage generator",
 }
+SETTINGS: Mapping[str, tuple[str, ...]] = {
+    "encoder": ("box_scale",),
+    "generator": ("camera", "camera_size", "focal_px", "box_scale", "window", "keep", "rate_hz"),
+    "pose2d": ("decoder", "box_scale"),
+    "pose3d": ("decoder", "box_scale"),
+    "lifter": ("window", "keep", "rate_hz"),
+}
+"""Stage -> what the runtime reads of its settings."""
 
 
 def checked(recipe: Recipe, where: str) -> Recipe:
@@ -45,21 +54,63 @@ def checked(recipe: Recipe, where: str) -> Recipe:
             f"{where}: skeleton {recipe.skeleton!r} is unknown; "
             f"{nearest(recipe.skeleton, SKELETONS)}"
         )
+    recipe = replace(recipe, topologies=recipe.topologies or possible)
+    _check_unused(recipe, where)
+    _check_body(recipe, where)
     _check_conversions(recipe, where)
-    return replace(recipe, topologies=recipe.topologies or possible)
+    return recipe
 
 
 def possible_topologies(recipe: Recipe) -> tuple[Topology, ...]:
     """What the stages of a recipe allow, the richest last but the template."""
-    has = recipe.stages.keys()
-    pose_stream = "pose3d" in has or {"pose2d", "lifter"} <= has
-    answers: dict[Topology, bool] = {
-        "serial": {"generator", "lifter"} <= has,
-        "parallel": "generator" in has and pose_stream,
-        "template": {"pose2d", "lifter"} <= has,
-        "mesh-only": "generator" in has,
-    }
-    return tuple(topology for topology, is_possible in answers.items() if is_possible)
+    pose3d = recipe.stages.get("pose3d")
+    placeless = pose3d is not None and pose3d.kind == "custom"  # where does a template stand?
+    return tuple(
+        topology
+        for topology in NEEDS
+        if stages_of(topology, recipe) <= recipe.stages.keys()
+        and not (topology == "template" and placeless)
+    )
+
+
+def stages_of(topology: Topology, recipe: Recipe) -> set[str]:
+    """The stages that a topology runs, whether the recipe has them or not."""
+    mesh_stream = {"generator", *({"encoder"} & recipe.stages.keys())}
+    pose_stream = {"pose3d"} if "pose3d" in recipe.stages else {"pose2d", "lifter"}
+    return {
+        "serial": mesh_stream | {"lifter"},
+        "parallel": mesh_stream | pose_stream,
+        "template": pose_stream,
+        "mesh-only": mesh_stream,
+    }[topology]
+
+
+def _check_unused(recipe: Recipe, where: str) -> None:
+    used = set[str]().union(*(stages_of(topology, recipe) for topology in recipe.topologies))
+    for name in recipe.stages:
+        if name not in used:
+            raise InputError(
+                f"{where}: no topology runs the stage {name}: {', '.join(recipe.topologies)} do "
+                f"without; leave it out, or complete it (parallel {NEEDS['parallel']})"
+            )
+
+
+def _check_body(recipe: Recipe, where: str) -> None:
+    if recipe.body.file in MADE_BODIES and recipe.body.regressors:
+        raise InputError(
+            f"{where}: the {recipe.body.file} body brings its own regressors: leave "
+            "body.regressors out, or name the file that they belong to as body.file"
+        )
+    for skeleton in recipe.body.regressors:
+        if skeleton not in SKELETONS:
+            raise InputError(
+                f"{where}: body.regressors: skeleton {skeleton!r} is unknown; "
+                f"{nearest(skeleton, SKELETONS)}"
+            )
+    if not 1 <= recipe.calibration.bones <= MOST_BONES:
+        raise InputError(
+            f"{where}: calibration.bones is {recipe.calibration.bones}; expected 1 to {MOST_BONES}"
+        )
 
 
 def plays(name: str) -> dict[str, NetworkSpec]:
@@ -94,6 +145,9 @@ def _check_precisions(precisions: Sequence[str], stage: StageRecipe | None, wher
 
 
 def _check_stage(name: str, stage: StageRecipe, where: str) -> None:
+    for key in stage.settings:
+        if key not in SETTINGS[name]:
+            raise InputError(f"{where}.settings.{key} is unknown; {nearest(key, SETTINGS[name])}")
     if stage.kind == "custom":
         return _check_custom(name, stage, where)
     for key in ("source", "takes", "outputs", "skeleton"):

@@ -42,7 +42,7 @@ def from_toml(kind: type[T], value: Any, where: str) -> T:
 def nearest(name: str, known: Iterable[str]) -> str:
     """What to say of a name that is unknown: those it may have been meant for, else all."""
     known = sorted(known)
-    close = get_close_matches(name, known, n=3)
+    close = get_close_matches(name.lower(), known, n=3)
     return f"did you mean {' or '.join(close)}" if close else f"known: {', '.join(known)}"
 
 

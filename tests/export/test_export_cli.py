@@ -60,7 +60,7 @@ def test_a_recipe_becomes_a_bundle_with_a_parity_table_and_a_report(
 def test_ready_recipes_are_listed_and_shown_as_toml(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("export", "--list")
     assert code == 0
-    assert "vibe+cpn50_384x288+videopose3d_coco_243  serial, parallel" in out
+    assert "vibe+cpn50_384x288+videopose3d_coco_243          s p t  h36m17, coco17" in out
     code, out, _ = run(
         *("export", "spin_hmr+videopose3d_h36m_9", "--show", "--checkpoint", "lifter=a.bin"),
         *("--body", "SMPL.pkl", "--regressor", "h36m17=J.npy", "--calibration", "w.npz"),
