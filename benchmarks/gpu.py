@@ -1,12 +1,13 @@
 """The CUDA kernels against the memory floor and PyTorch, and a bundle's engines on streams.
 
-    python benchmarks/gpu.py [--part kernels training pipeline] [--bundle open] [--json FILE]
+    python benchmarks/gpu.py [--part kernels training frames pipeline] [--bundle open] [--json FILE]
 
 Every form is first checked against the float64 reference. Then all are timed by events, in turn and
 in one process. The floor of a batch is the bytes it must move over the bandwidth of a plain copy,
-measured here. What a part needs and this machine lacks is printed as not tested; the table and the
-figures, benchmarks/results/gpu-<model>.json, are written for what was. Never executed on a GPU so
-far: tests/kernels/test_gpu_check.py runs it on the CPU.
+measured here. What a part needs and this machine lacks is printed as not tested; what is wrong, or
+fails, as failed, and the rest is timed. The table and the figures are for what was, and these,
+benchmarks/results/gpu-<model>.json, are written as they come. Never executed on a GPU so far:
+tests/kernels/test_gpu_check.py runs it on the CPU.
 """
 
 from __future__ import annotations
@@ -18,19 +19,20 @@ import json
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gpu_pipeline
 import numpy as np
+from gpu_budget import Budget, Report, failures
 
 from pchmr_kernels import cuda, reference
 from pchmr_kernels.skeletons import get_skeleton
 from pchmr_kernels.weights import SparseWeights, from_dense
 
 Forms = dict[str, Callable[[], Any]]
-Report = dict[str, Any]
 
 BATCHES = (1, 4, 16, 64, 256, 1024, 4096)
 TRAINING_BATCHES = (1, 16, 64, 256)
@@ -69,30 +71,34 @@ class Device:
         end.synchronize()
         return float(begin.elapsed_time(end)) / calls
 
-    def in_turn(self, forms: Forms, seconds: float) -> dict[str, dict[str, float] | None]:
-        """Median and p95 of each form, ms; None where it runs out of memory."""
+    def in_turn(self, forms: Forms, seconds: float, budget: Budget) -> Report:
+        """Median and p95 of each form, ms; None where it runs out of memory, else what failed."""
         times: dict[str, list[float]] = {}
-        for name, form in forms.items():
+        report: Report = {}
+
+        def begun(form: Callable[[], Any]) -> Callable[[], Any] | None:
             try:
                 form()
-                once = self.time(form)
-                times[name] = []
+                # Short ones in a row, so that the host keeps ahead of the device.
+                return _repeated(form, max(1, min(50, int(1 / max(self.time(form), 1e-3)))))
             except self.torch.OutOfMemoryError:
                 self.torch.cuda.empty_cache()
-                continue
-            # Short ones in a row, so that the host keeps ahead of the device.
-            repeats = max(1, min(50, int(1 / max(once, 1e-3))))
-            forms[name] = _repeated(form, repeats)
+                return None
+
+        for name, form in forms.items():
+            found = report[name] = budget.tried(partial(begun, form))
+            if callable(found):
+                forms[name], times[name] = found, []
         end = time.perf_counter() + seconds
         while times and (time.perf_counter() < end or not all(times.values())):
             for name, samples in times.items():
                 samples.append(self.time(forms[name]) / forms[name].calls)  # type: ignore[attr-defined]
-        return {name: summary(times[name]) if name in times else None for name in forms}
+        return {n: summary(times[n]) if n in times else why for n, why in report.items()}
 
     def in_graph(self, call: Callable[[], Any]) -> float:
-        """Milliseconds a launch, of many in one CUDA graph."""
+        """Microseconds a launch, of many in one CUDA graph."""
         if not self.cuda:
-            return self.time(call, LAUNCHES)
+            return 1e3 * self.time(call, LAUNCHES)
         stream = self.torch.cuda.Stream()
         with self.torch.cuda.stream(stream):
             call()
@@ -102,7 +108,7 @@ class Device:
                 for _ in range(LAUNCHES):
                     call()
             graph.replay()
-            return statistics.median(self.time(graph.replay) for _ in range(20)) / LAUNCHES
+            return 1e3 * statistics.median(self.time(graph.replay) for _ in range(20)) / LAUNCHES
 
     def copy_bandwidth(self, size: int = 1 << 30) -> float:
         """Bytes read and written a second, by a copy of `size` bytes."""
@@ -218,37 +224,50 @@ def torchs(p: Problem) -> Forms:
     return {name: torch.inference_mode()(form) for name, form in forms.items()}
 
 
-def check(device: Device, vertices: int = VERTICES) -> None:
-    """Raises: SystemExit for a form that is off: nothing is timed then."""
-    p = Problem(device, 2, vertices)
+def check(device: Device, budget: Budget, vertices: int = VERTICES) -> dict[str, str]:
+    """The forms that are off or fail, and how: they are not timed."""
+    p, wrong = Problem(device, 2, vertices), {}
     expected = p.expected()
-    for name, form in (ours(p) | torchs(p)).items():
+
+    def error(name: str, form: Callable[[], Any]) -> float:
         kind = "calibrate" if "calibrate" in name else "skinning" if "lbs" in name else "blend"
         kind = "skinning" if name == "fused skinning" else kind
-        error = np.abs(form().float().cpu().numpy() - expected[kind]).max()
-        if not error < TOLERANCE_M.get(name, 2e-5):
-            raise SystemExit(f"{name} is off by {error:.1e} m: nothing was timed")
+        return float(np.abs(form().float().cpu().numpy() - expected[kind]).max())
+
+    for name, form in (ours(p) | torchs(p)).items():
+        found = budget.tried(partial(error, name, form))
+        if isinstance(found, str):
+            wrong[name] = found
+        elif not found < TOLERANCE_M.get(name, 2e-5):
+            wrong[name] = f"failed: it is off by {found:.1e} m, so it was not timed"
+    return wrong
 
 
-def kernels(device: Device, options: argparse.Namespace) -> Report:
-    check(device, options.vertices)
-    bandwidth = device.copy_bandwidth(options.copied)
-    rows = []
+def kernels(device: Device, options: argparse.Namespace, budget: Budget) -> Iterator[Report]:
+    report: Report = {"vertices": options.vertices, "batches": []}
+    report["wrong"] = wrong = check(device, budget, options.vertices)
+    yield report
+    report["copy_bytes_per_s"] = bandwidth = device.copy_bandwidth(options.copied)
     for batch in options.batches:
+        if budget.left < 2 * options.seconds:
+            report["left_out"] = f"not tested: no time was left for batches from {batch}"
+            yield report
+            return
         p = Problem(device, batch, options.vertices)
-        forms = ours(p) | torchs(p)
+        forms = {n: form for n, form in (ours(p) | torchs(p)).items() if n not in wrong}
         row: Report = {"batch": batch, "floor_ms": 1e3 * p.bytes / bandwidth}
-        row["forms"] = device.in_turn(dict(forms), options.seconds)
+        row["forms"] = device.in_turn(dict(forms), options.seconds, budget)
         if batch == min(options.batches):
+            names = [name for name in ("fused", "fused calibrate") if name in forms]
             row["in_graph_us"] = {
-                name: 1e3 * device.in_graph(forms[name]) for name in ("fused", "fused calibrate")
+                n: budget.tried(partial(device.in_graph, forms[n])) for n in names
             }
-        rows.append(row)
+        report["batches"].append(row)
+        yield report
         del p, forms
-    return {"copy_bytes_per_s": bandwidth, "vertices": options.vertices, "batches": rows}
 
 
-def training(device: Device, options: argparse.Namespace) -> Report:
+def training(device: Device, options: argparse.Namespace, budget: Budget) -> Iterator[Report]:
     """Forward and backward of the fused blend, and of the factored form."""
     from pchmr_training.fused_blend import fused_blend
     from pchmr_training.smpl import blend
@@ -259,24 +278,33 @@ def training(device: Device, options: argparse.Namespace) -> Report:
     def step(form: Callable[..., Any], given: list[Any]) -> Any:
         return device.torch.autograd.grad(form(*given).square().sum(), given)
 
-    rows = []
+    names = ("vertices", "transforms", "A", "delta", "AW")
+    report: Report = {"batches": []}
     for batch in options.training_batches:
+        if budget.left < 2 * options.seconds:
+            report["left_out"] = f"not tested: no time was left for batches from {batch}"
+            yield report
+            return
         p = Problem(device, batch, options.vertices)
-        names = ("vertices", "transforms", "A", "delta", "AW")
         inputs = [p.on[name].requires_grad_() for name in names]
 
-        for name, one, other in zip(
-            names, *(step(f, inputs) for f in (fused_blend, plain)), strict=True
-        ):
-            error = float((one - other).abs().max() / other.abs().max())
-            if not error < 1e-4:
-                raise SystemExit(f"the gradient of {name} is off by {error:.1e}: nothing was timed")
-        forms = {
-            "fused": lambda given=inputs: step(fused_blend, given),
-            "torch factored": lambda given=inputs: step(plain, given),
-        }
-        rows.append({"batch": batch, "forms": device.in_turn(forms, options.seconds)})
-    return {"batches": rows}
+        def off(inputs: list[Any] = inputs) -> str:
+            pairs = zip(names, *(step(f, inputs) for f in (fused_blend, plain)), strict=True)
+            worst = {n: float((a - b).abs().max() / b.abs().max()) for n, a, b in pairs}
+            wrong = [f"of {name} by {error:.1e}" for name, error in worst.items() if error > 1e-4]
+            return f"failed: gradients are off, {', '.join(wrong)}" if wrong else ""
+
+        row: Report = {"batch": batch}
+        if wrong := budget.tried(off):
+            row["wrong"] = wrong
+        else:
+            forms = {
+                "fused": lambda given=inputs: step(fused_blend, given),
+                "torch factored": lambda given=inputs: step(plain, given),
+            }
+            row["forms"] = device.in_turn(forms, options.seconds, budget)
+        report["batches"].append(row)
+        yield report
 
 
 def missing() -> str | None:
@@ -296,35 +324,58 @@ def missing() -> str | None:
     return None if torch.cuda.is_available() else f"torch {torch.__version__} sees no GPU"
 
 
-PARTS: dict[str, Callable[[Device, argparse.Namespace], Report]] = {
+Part = Callable[[Device, argparse.Namespace, Budget], Iterator[Report]]
+PARTS: dict[str, Part] = {
     "kernels": kernels,
     "training": training,
+    "frames": gpu_pipeline.frames,
     "pipeline": gpu_pipeline.pipeline,
 }
 
 
-def measure(device: Device, options: argparse.Namespace) -> Report:
-    return {part: PARTS[part](device, options) for part in options.part}
+def measure(device: Device, options: argparse.Namespace) -> Iterator[Report]:
+    """The parts' reports, as far as they are, after each step."""
+    report: Report = {}
+    for part in options.part:
+        budget = Budget(options.budget)
+        for found in PARTS[part](device, options, budget):
+            report[part] = found
+            yield report
 
 
 def show(report: Report) -> None:
     """A table of each part that has batches: x floor, x fused."""
     for part in ("kernels", "training"):
-        for row in report.get(part, {}).get("batches", ()):
-            fused = row["forms"]["fused"]
-            floor = row.get("floor_ms")
-            print(f"{part}, batch {row['batch']}" + (f", floor {floor:.4f} ms" if floor else ""))
-            for name, times in row["forms"].items():
-                if times is None:
-                    print(f"  {name:16} out of memory")
-                    continue
-                median = times["median_ms"]
-                line = f"  {name:16}{median:10.4f} ms, p95 {times['p95_ms']:.4f}"
-                line += f", {median / floor:.2f} x floor" if floor else ""
-                print(line + (f", {median / fused['median_ms']:.1f} x fused" if fused else ""))
-            for name, value in row.get("in_graph_us", {}).items():
-                print(f"  {name} in a graph: {value:.2f} us a launch")
-    gpu_pipeline.show(report.get("pipeline", {}))
+        found = report.get(part, {})
+        for name, why in found.get("wrong", {}).items():
+            print(f"{part}, {name}: {why}")
+        for row in found.get("batches", ()):
+            show_batch(part, row)
+        if "left_out" in found:
+            print(f"{part}: {found['left_out']}")
+    for part in ("frames", "pipeline"):
+        gpu_pipeline.show(part, report.get(part, {}))
+
+
+def show_batch(part: str, row: Report) -> None:
+    forms, floor = row.get("forms", {}), row.get("floor_ms")
+    fused = forms.get("fused")
+    print(f"{part}, batch {row['batch']}" + (f", floor {floor:.4f} ms" if floor else ""))
+    if "wrong" in row:
+        print(f"  {row['wrong']}")
+    for name, times in forms.items():
+        if not isinstance(times, dict):
+            print(f"  {name:16} {times or 'out of memory'}")
+            continue
+        median = times["median_ms"]
+        line = f"  {name:16}{median:10.4f} ms, p95 {times['p95_ms']:.4f}"
+        line += f", {median / floor:.2f} x floor" if floor else ""
+        if isinstance(fused, dict):
+            line += f", {median / fused['median_ms']:.1f} x fused"
+        print(line)
+    for name, value in row.get("in_graph_us", {}).items():
+        words = value if isinstance(value, str) else f"{value:.2f} us a launch"
+        print(f"  {name} in a graph: {words}")
 
 
 def versions() -> Report:
@@ -347,14 +398,15 @@ def main(arguments: list[str] | None = None) -> None:
         for part in options.part:
             print(f"{part}: not tested: {why}")
         return
-    report = versions() | measure(Device("cuda"), options)
-    show(report)
-    model = re.sub(r"\W+", "-", report["gpu"].lower()).strip("-")
+    facts, report = versions(), {}
+    model = re.sub(r"\W+", "-", facts["gpu"].lower()).strip("-")
     path = options.json or RESULTS / f"gpu-{model}.json"
     known = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps(known | report, indent=1) + "\n")
+    for report in measure(Device("cuda"), options):
+        path.write_text(json.dumps({**known, **facts, **report}, indent=1) + "\n")
+    show(report)
     print(f"written: {path}")
-    if failed := gpu_pipeline.failures(report.get("pipeline", {})):
+    if failed := list(failures(report)):
         raise SystemExit(f"failed: {'; '.join(failed)}")
 
 
@@ -367,6 +419,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--copied", type=int, default=1 << 30, help="bytes, for the bandwidth")
     parser.add_argument("--seconds", type=float, default=5.0, help="to time each batch for")
     parser.add_argument("--bundle", default="open")
+    parser.add_argument("--budget", type=float, default=480.0, help="seconds for each part")
     parser.add_argument("--json", type=Path, help="write there instead")
     return parser
 

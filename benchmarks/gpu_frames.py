@@ -9,29 +9,29 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gpu_budget import Budget, Report, percentiles
 
 from pchmr import Camera
-from pchmr.assets import fetch
+from pchmr.assets import cached
 from pchmr.cuda.executor import load_frames
 from pchmr.cuda.frames import Frames
 from pchmr.cuda.plan import Plan
 from pchmr.cuda.schedule import Step, dependencies
-from pchmr.media import open_source
 from pchmr_engines.backends.cpu import largest_batch
 from pchmr_engines.backends.gpu import GpuContext, GpuEngine
 from pchmr_engines.backends.torch import TorchCudaContext, import_torch
 from pchmr_engines.build import build_engines
 from pchmr_engines.bundle import Bundle
 from pchmr_engines.engine import Caps, Engine, Stream
-from pchmr_engines.errors import EngineError, PchmrError
+from pchmr_engines.errors import EngineError
 from pchmr_engines.manifest import Stage
-
-Report = dict[str, Any]
 
 TOPOLOGIES = ("serial", "parallel")
 ROLES = {
@@ -42,8 +42,56 @@ ROLES = {
 }
 REPEATS = 20  # of a step in its graph, and of a graph in a row: the host keeps ahead of the device
 ROUNDS = 9
-WARM_UP = 3  # calls that do not count
-BUILD_S = 200.0  # the last stage is begun before
+SECONDS = 3.0  # of frames
+COMPILING = 0.6  # of the time there is; the last stage is begun before
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What is measured. modules: of torch, by stage. image: a frame. why: it is not what was asked
+    for."""
+
+    bundle: Bundle | None
+    modules: Mapping[str, Any] = field(default_factory=dict)
+    image: np.ndarray = field(default_factory=lambda: np.zeros((90, 160, 3), np.uint8))
+    why: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.bundle.manifest.name if self.bundle else "none"
+
+    @classmethod
+    def of(cls, name: str, folder: Path, budget: Budget) -> Networks:
+        """A bundle's, or made-up ones in `folder` where `open` cannot be had here."""
+        if name != "open":
+            found = budget.tried(lambda: cls(Bundle.load(name, trust=True), image=frame()))
+            return cls(None, why=found) if isinstance(found, str) else found
+        from pchmr_export.open_bundle import open_bundle
+        from pchmr_export.torch_programs import open_modules
+
+        def there() -> Networks:
+            return cls(Bundle.load(open_bundle(), trust=True), open_modules(), frame())
+
+        if not isinstance(found := budget.tried(there), str):
+            return found
+        import made_up
+
+        why = f"open cannot be had: {found}"
+        made = budget.tried(lambda: made_up.made_up_bundle(folder / "made-up"))
+        if isinstance(made, str):
+            return cls(None, why=f"{made}; and {why}")
+        return cls(made, made_up.modules(), made_up.picture(), why)
+
+
+def frame() -> np.ndarray:
+    """The demo video's first, where it is in the cache; nobody is in the other one."""
+    import cv2
+
+    path = cached("demo_video")
+    read, image = cv2.VideoCapture(str(path)).read() if path else (False, None)
+    if not read:
+        raise EngineError("the demo video is not in the cache, or OpenCV cannot read it")
+    return np.asarray(image)
 
 
 class EagerEngine(GpuEngine):
@@ -62,37 +110,36 @@ class EagerEngine(GpuEngine):
         return TorchCudaContext(self, self._module, batch, stream)  # type: ignore[arg-type]
 
 
-def eager_engines(bundle: Bundle) -> dict[str, Engine]:
-    """By role. Raises: EngineError where the bundle's networks are not those of `open`."""
-    from pchmr_export.torch_programs import open_modules
-
-    modules = open_modules()
-    if others := bundle.stages.keys() - modules.keys():
+def eager_engines(networks: Networks) -> dict[str, Engine]:
+    """By role. Raises: EngineError where stages have no modules."""
+    assert networks.bundle is not None
+    if others := networks.bundle.stages.keys() - networks.modules.keys():
         raise EngineError(f"no torch modules of the stages {', '.join(sorted(others))}")
     return {
-        ROLES[stage.role]: EagerEngine(stage, modules[stage.name])
-        for stage in bundle.manifest.stages
+        ROLES[stage.role]: EagerEngine(stage, networks.modules[stage.name])
+        for stage in networks.bundle.manifest.stages
     }
 
 
-def compiled(bundle: Bundle, folder: Path) -> Bundle:
-    """A copy of the bundle `open` with its engines of torch-cuda, compiled here: minutes.
+def compiled(networks: Networks, folder: Path, budget: Budget) -> Bundle:
+    """A copy of the bundle with its engines of torch-cuda, compiled here: minutes.
 
     Raises: EngineError, also where that takes too long.
     """
-    from pchmr_export.torch_programs import add_programs, open_modules
+    from pchmr_export.torch_programs import add_programs
 
-    end = time.monotonic() + BUILD_S
-    bundle = add_programs(bundle, open_modules(), folder)
+    least = (1 - COMPILING) * budget.left
+    assert networks.bundle is not None
+    bundle = add_programs(networks.bundle, networks.modules, folder)
     for stage in bundle.manifest.stages:
-        if time.monotonic() > end:
+        if budget.left < least:
             raise EngineError(f"torch compiles too slowly here: {stage.name} was not begun")
         list(build_engines(bundle, "torch-cuda", "fp32", [stage.name]))
     return bundle
 
 
 class Follower:
-    """One person of the demo video's first frame, followed in it again and again."""
+    """One person of a frame, followed in it again and again."""
 
     def __init__(self, frames: Frames, image: np.ndarray) -> None:
         self._frames, self._image = frames, image
@@ -105,49 +152,42 @@ class Follower:
         self._rois = [person.next_roi for person in self._frames.follow(self._rois)]
 
 
-def whole_frames(bundles: Mapping[str, Bundle], cuda: bool, calls: int) -> Report:
-    """By topology and form, eager first. bundles: by backend; the first one's is the eager form's.
-
-    What cannot run here is "not tested: why"; any other error "failed: why". Raises: AssetError.
-    """
-    with open_source(str(fetch("demo_video"))) as source:
-        image = next(iter(source)).image
-    first = next(iter(bundles.values()))
-    eager = tried(lambda: eager_engines(first))
-    forms: dict[str, Report | str] = {"eager": eager if isinstance(eager, str) else {}}
-    if not isinstance(eager, str):
-        forms["eager"] = {"bundle": first, "engines": eager, "graph": False}
+def whole_frames(
+    networks: Networks,
+    bundles: Mapping[str, Bundle],
+    cuda: bool,
+    budget: Budget,
+    eager: bool = True,
+) -> Iterator[Report]:
+    """By topology and form, after each of them. bundles: by backend. eager: torch's modules too."""
+    forms: dict[str, Report | str] = {}
+    if networks.bundle is None:
+        return
+    if eager:
+        engines = budget.tried(lambda: eager_engines(networks))
+        for graph in (False, True):
+            given = {"bundle": networks.bundle, "engines": engines, "graph": graph}
+            forms["eager + graph" if graph else "eager"] = (
+                engines if isinstance(engines, str) else given
+            )
     for backend, bundle in bundles.items():
         forms[backend] = {"bundle": bundle, "backend": backend, "graph": False}
         forms[f"{backend} + graph"] = {"bundle": bundle, "backend": backend, "graph": True}
-    if not isinstance(eager, str):
-        forms["eager + graph"] = {"bundle": first, "engines": eager, "graph": True}
-
-    def measured(given: Report | str, topology: str) -> Report | str:
-        if isinstance(given, str):
-            return given
-        return tried(lambda: one_form({**given, "topology": topology}, image, cuda, calls))
-
-    return {
-        topology: {form: measured(given, topology) for form, given in forms.items()}
-        for topology in TOPOLOGIES
-    }
+    report: Report = {topology: {} for topology in TOPOLOGIES}
+    for topology in TOPOLOGIES:
+        for name, form in forms.items():
+            report[topology][name] = form
+            if not isinstance(form, str):
+                given = {**form, "topology": topology}
+                call = partial(one_form, given, networks.image, cuda, SECONDS)
+                report[topology][name] = budget.tried(call)
+            yield report
 
 
-def tried(call: Callable[[], Any]) -> Any:
-    """What `call` gives, or why it does not: the rest is worth having."""
-    try:
-        return call()
-    except (PchmrError, ImportError) as error:
-        return f"not tested: {error}"
-    except Exception as error:  # of CUDA, CuPy or torch
-        return f"failed: {type(error).__name__}: {error}"
-
-
-def one_form(given: Report, image: np.ndarray, cuda: bool, calls: int) -> Report:
+def one_form(given: Report, image: np.ndarray, cuda: bool, seconds: float) -> Report:
     """given: of `load_frames`."""
     frames = load_frames(**given)
-    report: Report = dict(percentiles(Follower(frames, image), calls))
+    report: Report = dict(percentiles(Follower(frames, image), seconds))
     if given["graph"]:
         one = load_frames(**given, streams=1)
         Follower(one, image)()
@@ -245,23 +285,11 @@ def critical_path(steps: Sequence[Step], times: Mapping[str, float]) -> list[str
     return max(ways.values(), key=length)
 
 
-def percentiles(call: Callable[[], None], calls: int) -> dict[str, float]:
-    """Of wall time, each call waited for."""
-    for _ in range(WARM_UP):
-        call()
-    times = []
-    for _ in range(calls):
-        start = time.perf_counter()
-        call()
-        times.append(1e3 * (time.perf_counter() - start))
-    return {f"p{q}_ms": float(np.percentile(times, q)) for q in (50, 95, 99)}
-
-
-def show(report: Report) -> None:
+def show(part: str, report: Report) -> None:
     for topology, forms in report.items():
         for form, row in forms.items():
             line = row if isinstance(row, str) else in_words(row)
-            print(f"pipeline, {topology} frame, {form}: {line}")
+            print(f"{part}, {topology} frame, {form}: {line}")
 
 
 def in_words(row: Report) -> str:

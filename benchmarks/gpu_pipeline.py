@@ -1,27 +1,27 @@
 """A bundle's engines on streams of their own: each alone, in a CUDA graph, and two at once; then
 whole frames.
 
-Part `pipeline` of gpu.py. Never executed on a GPU so far.
+Parts `frames` and `pipeline` of gpu.py. Never executed on a GPU so far.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import gpu_frames
-from gpu_frames import Report, compiled, percentiles, tried, whole_frames
+from gpu_budget import Budget, Report, percentiles
+from gpu_frames import Networks, compiled, whole_frames
 
 from pchmr_engines.backends.torch_graph import TorchGraph
 from pchmr_engines.bundle import Bundle
 from pchmr_engines.engine import Context
-from pchmr_engines.errors import PchmrError
 
 BACKENDS = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "torch-cuda")
-CALLS = 300
+SECONDS = 2.0  # of one engine's calls
 BRANCHES = (("mesh-generator",), ("lifter", "pose3d"))  # roles, one of each runs beside the other
 
 
@@ -56,8 +56,10 @@ class Branch:
             with self.stream:
                 mode = self.cupy.cuda.runtime.streamCaptureModeThreadLocal
                 self.stream.begin_capture(mode=mode)
-                self.context.enqueue()
-                graph = self.stream.end_capture()
+                try:
+                    self.context.enqueue()
+                finally:
+                    graph = self.stream.end_capture()
             replay = partial(graph.launch, self.stream)
 
         def launch() -> None:
@@ -67,57 +69,82 @@ class Branch:
         return launch
 
 
-def pipeline(device: Any, options: Any) -> Report:
-    """p50, p95 and p99 of every stage by backend, and how far two branches overlap."""
-    try:
-        bundle = Bundle.load(options.bundle, trust=True)
-    except PchmrError as error:
-        return {"not_tested": str(error)}
-    backends = BACKENDS if device.cuda else ("onnxruntime",)
-    calls = CALLS if device.cuda else 3
-    report: Report = {"bundle": options.bundle}
-    bundles = dict.fromkeys(backends, bundle)
+def frames(device: Any, options: Any, budget: Budget) -> Iterator[Report]:
+    """Whole frames of torch's modules as they are: nothing is compiled before."""
     with TemporaryDirectory() as scratch:
-        if device.cuda and bundle.manifest.name == "open":
-            made = tried(lambda: compiled(bundle, Path(scratch) / "open"))
+        networks = Networks.of(options.bundle, Path(scratch), budget)
+        report: Report = {"bundle": networks.name, "why": networks.why}
+        yield report
+        for found in whole_frames(networks, {}, device.cuda, budget):
+            report["whole_frame"] = found
+            yield report
+
+
+def pipeline(device: Any, options: Any, budget: Budget) -> Iterator[Report]:
+    """p50, p95 and p99 of every stage by backend, how far two branches overlap, and whole frames
+    of each backend."""
+    backends = BACKENDS if device.cuda else ("onnxruntime",)
+    with TemporaryDirectory() as scratch:
+        networks = Networks.of(options.bundle, Path(scratch), budget)
+        report: Report = {"bundle": networks.name, "why": networks.why, "backends": {}}
+        yield report
+        if networks.bundle is None:
+            return
+        bundles = dict.fromkeys(backends, networks.bundle)
+        if device.cuda and networks.modules:
+            folder = Path(scratch) / "compiled"
+            made = budget.tried(lambda: compiled(networks, folder, budget))
             if isinstance(made, str):
                 report["compiled"] = made
+                yield report
             else:
                 bundles["torch-cuda"] = made
-        report["backends"] = {
-            name: by_backend(each, name, device.cuda, calls) for name, each in bundles.items()
-        }
-        report["whole_frame"] = tried(lambda: whole_frames(bundles, device.cuda, calls))
-    return report
+        seconds = SECONDS if device.cuda else 0.0
+        for name, each in bundles.items():
+            for found in by_backend(each, name, device.cuda, seconds, budget):
+                report["backends"][name] = found
+                yield report
+        for found in whole_frames(networks, bundles, device.cuda, budget, False):
+            report["whole_frame"] = found
+            yield report
 
 
-def by_backend(bundle: Bundle, backend: str, cuda: bool, calls: int) -> Report:
+def by_backend(
+    bundle: Bundle, backend: str, cuda: bool, seconds: float, budget: Budget
+) -> Iterator[Report]:
     stages: Report = {}
+    report: Report = {"stages": stages}
     branches: dict[str, Branch] = {}
+
+    def alone(stage: str) -> Report:
+        branch = branches[stage] = Branch(bundle, stage, backend, cuda)
+        return {"enqueued": percentiles(branch.run, seconds)}
+
+    def in_graph(branch: Branch) -> Report | None:
+        graph = branch.graph()
+        return None if graph is None else percentiles(graph, seconds)
+
     for stage in bundle.manifest.stages:
-        branch = tried(lambda name=stage.name: Branch(bundle, name, backend, cuda))
-        if isinstance(branch, str):
-            stages[stage.name] = branch
-            continue
-        branches[stage.name] = branch
-        stages[stage.name] = {"enqueued": percentiles(branch.run, calls)}
-        if (graph := branch.graph()) is not None:
-            stages[stage.name]["in_graph"] = percentiles(graph, calls)
+        stages[stage.name] = budget.tried(partial(alone, stage.name))
+        if not isinstance(stages[stage.name], str):
+            found = budget.tried(partial(in_graph, branches[stage.name]))
+            stages[stage.name] |= {} if found is None else {"in_graph": found}
+        yield report
     pair = [
         next((branches[s.name] for s in bundle.manifest.stages if usable(s, roles, branches)), None)
         for roles in BRANCHES
     ]
-    report: Report = {"stages": stages}
     if all(pair):
-        report["overlap"] = overlap([branch for branch in pair if branch], calls)
-    return report
+        two = [branch for branch in pair if branch]
+        report["overlap"] = budget.tried(lambda: overlap(two, seconds))
+        yield report
 
 
 def usable(stage: Any, roles: Sequence[str], branches: dict[str, Branch]) -> bool:
     return stage.role in roles and stage.name in branches
 
 
-def overlap(pair: Sequence[Branch], calls: int) -> Report:
+def overlap(pair: Sequence[Branch], seconds: float) -> Report:
     """(sum - both at once) / (sum - the slower): 1 where the other costs nothing."""
 
     def both() -> None:
@@ -126,8 +153,8 @@ def overlap(pair: Sequence[Branch], calls: int) -> Report:
         for branch in pair:
             branch.wait()
 
-    alone = [percentiles(branch.run, calls)["p50_ms"] for branch in pair]
-    at_once = percentiles(both, calls)["p50_ms"]
+    alone = [percentiles(branch.run, seconds)["p50_ms"] for branch in pair]
+    at_once = percentiles(both, seconds)["p50_ms"]
     return {
         "alone_ms": alone,
         "at_once_ms": at_once,
@@ -135,37 +162,29 @@ def overlap(pair: Sequence[Branch], calls: int) -> Report:
     }
 
 
-def show(report: Report) -> None:
+def show(part: str, report: Report) -> None:
+    if "bundle" in report:
+        why = f", since {report['why']}" if report["why"] else ""
+        print(f"{part}: networks and body of {report['bundle']}{why}")
     for backend, found in report.get("backends", {}).items():
         for stage, times in found["stages"].items():
             if isinstance(times, str):
-                print(f"pipeline, {backend}, {stage}: {times}")
+                print(f"{part}, {backend}, {stage}: {times}")
                 continue
             for how, row in times.items():
-                figures = ", ".join(f"{name} {value:.3f}" for name, value in row.items())
-                print(f"pipeline, {backend}, {stage}, {how}: {figures}")
+                print(f"{part}, {backend}, {stage}, {how}: {in_words(row)}")
         if "overlap" in found:
-            print(f"pipeline, {backend}: overlap {found['overlap']['overlap']:.2f}")
-    frames = report.get("whole_frame", {})
+            both = found["overlap"]
+            print(
+                f"{part}, {backend}: overlap "
+                + (both if isinstance(both, str) else f"{both['overlap']:.2f}")
+            )
     if "compiled" in report:
-        print(f"pipeline, engines of torch-cuda: {report['compiled']}")
-    if isinstance(frames, str):
-        print(f"pipeline, whole frame: {frames}")
-    else:
-        gpu_frames.show(frames)
-    if "not_tested" in report:
-        print(f"pipeline: not tested: {report['not_tested']}")
+        print(f"{part}, engines of torch-cuda: {report['compiled']}")
+    gpu_frames.show(part, report.get("whole_frame", {}))
 
 
-def failures(report: Report) -> list[str]:
-    """What was tried and failed, by name."""
-    found: dict[str, Any] = {"whole frame": report.get("whole_frame", {})}
-    found["engines of torch-cuda"] = report.get("compiled", "")
-    for backend, tables in report.get("backends", {}).items():
-        found |= {f"{backend}, {stage}": row for stage, row in tables["stages"].items()}
-    if not isinstance(found["whole frame"], str):
-        for topology, forms in found["whole frame"].items():
-            found |= {f"{topology} frame, {form}": row for form, row in forms.items()}
-    return [
-        name for name, row in found.items() if isinstance(row, str) and row.startswith("failed")
-    ]
+def in_words(row: Report | str) -> str:
+    if isinstance(row, str):
+        return row
+    return ", ".join(f"{name} {value:.3f}" for name, value in row.items() if name != "samples")

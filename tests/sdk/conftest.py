@@ -1,21 +1,25 @@
-"""Fixtures of the SDK's tests."""
+"""Fixtures of the SDK's tests. Video and the command line are imported by those that need them: a
+GPU's tests run where av is not installed."""
+
+from __future__ import annotations
 
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from blazepose_networks import BlazePose
-from command_line import Outcome
 from numpy.typing import NDArray
 
 from pchmr import Pipeline
-from pchmr.cli.main import main
-from pchmr.media import open_source
 from pchmr_engines import engine_from_onnx
 from pchmr_engines.bundle import Bundle
+
+if TYPE_CHECKING:
+    from command_line import Outcome
 
 Image = NDArray[np.uint8]
 
@@ -73,6 +77,8 @@ def two_people(demo_frames: list[Image]) -> Image:
 @pytest.fixture(scope="session")
 def walk(assets: Callable[[str], Path]) -> list[Image]:
     """The first six frames of the demo video."""
+    from pchmr.media import open_source
+
     with open_source(assets("demo_video")) as source:
         return [frame.image for frame, _ in zip(source, range(6), strict=False)]
 
@@ -82,6 +88,9 @@ def command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Outcome]:
     """`command("run", path, ...)`: the command line as its entry point runs it."""
+    from command_line import Outcome
+
+    from pchmr.cli.main import main
 
     def run(*arguments: object) -> Outcome:
         monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # main sets its own

@@ -1,21 +1,17 @@
-"""The device through CuPy: its calls, on a CuPy that is none; and the whole path where a GPU is."""
+"""The device through CuPy: its calls, on a CuPy that is none."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pchmr import Pipeline
-from pchmr.cuda import cupy_device, parts, ranges
+from pchmr.cuda import cupy_device, ranges
 from pchmr.cuda.cupy_device import CupyDevice
 from pchmr.cuda.device import Launch, pack
-from pchmr_engines.bundle import Bundle
 from pchmr_engines.errors import EngineError
 
 FORM = ((2, 3), "float32")
@@ -199,56 +195,3 @@ def test_ranges_are_shown_where_nvtx_is_installed(monkeypatch: pytest.MonkeyPatc
     with ranges.span("nothing"):
         pass
     assert shown == [("pchmr", "upload")]
-
-
-class RoundTrip:
-    """An engine of the CPU between arrays on the GPU: what a machine without TensorRT can run."""
-
-    backend, precision = "onnxruntime", "fp32"
-
-    def __init__(self, engine: Any) -> None:
-        self._engine, self.inputs, self.outputs = engine, engine.inputs, engine.outputs
-        self.caps = replace(engine.caps, device="cuda", capturable=False)
-
-    def context(self, batch: int, stream: Any, threads: int | None = None) -> Any:
-        context, bound = self._engine.context(batch, threads=1), {}
-
-        def enqueue() -> None:
-            stream.synchronize()
-            for name in self.inputs:
-                context.buffers[name][...] = bound[name].get(stream=stream)
-            context.enqueue()
-            for name in self.outputs:
-                bound[name].set(context.buffers[name], stream=stream)
-            stream.synchronize()
-
-        return SimpleNamespace(bind=bound.__setitem__, freeze=context.freeze, enqueue=enqueue)
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("topology", ["serial", "parallel", "mesh-only"])
-@pytest.mark.parametrize("own_engines", [True, False])
-def test_people_on_a_gpu_are_those_of_the_cpu(
-    topology: str,
-    own_engines: bool,
-    open_bundle: Bundle,
-    load_open: Callable[..., Pipeline],
-    walk: list[np.ndarray],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def engines_of(bundle: Bundle, stages: Mapping[str, str], backend: str) -> dict[str, Any]:
-        return {r: RoundTrip(bundle.engine(n, "onnxruntime", 1)) for r, n in stages.items()}
-
-    if not own_engines:
-        monkeypatch.setattr(parts, "engines_of", engines_of)
-    try:
-        pipe = Pipeline.load(replace(open_bundle, trust=True), topology, device="cuda")
-    except EngineError as error:
-        pytest.skip(f"not tested: engines on the GPU ({error})")
-    plain = load_open(topology)
-    for image in walk:
-        (person,), (other,) = pipe(image), plain(image)
-        # A level of difference in the crop is tenths of a pixel to the landmark network.
-        np.testing.assert_allclose(person.joints, other.joints, atol=0.1)
-        np.testing.assert_allclose(person.keypoints_2d[:, 2], other.keypoints_2d[:, 2], atol=0.2)
-    assert pipe.detector_runs == 1

@@ -1,5 +1,6 @@
 """benchmarks/gpu_frames.py without a GPU: every form to its end, on a device that is none."""
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,18 +17,22 @@ from pchmr.cuda.schedule import Step
 from pchmr_engines.backends.torch import TorchContext
 from pchmr_engines.bundle import Bundle
 from pchmr_engines.engine import Caps
-from pchmr_engines.errors import EngineError
+from pchmr_engines.errors import AssetError, EngineError
+from pchmr_export import torch_programs
 from pchmr_kernels import cuda_runtime
 
 torch = pytest.importorskip("torch")
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+
+import gpu_budget  # noqa: E402
+from gpu_budget import Budget, failures  # noqa: E402
 
 FORMS = {"eager", "tensorrt", "tensorrt + graph", "eager + graph"}
-FIGURES = {"p50_ms", "p95_ms", "p99_ms"}
+FIGURES = {"p50_ms", "p95_ms", "p99_ms", "samples"}
 
 
 @pytest.fixture
 def gpu_frames(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
     import gpu_frames
 
     return gpu_frames
@@ -91,7 +96,9 @@ def stand_ins(
         monkeypatch.setattr(gpu_frames, "EagerEngine", HostEager)
         monkeypatch.setattr(gpu_frames, "REPEATS", 2)
         monkeypatch.setattr(gpu_frames, "ROUNDS", 1)
-        monkeypatch.setattr(gpu_frames, "WARM_UP", 1)
+        monkeypatch.setattr(gpu_frames, "SECONDS", 0.0)
+        monkeypatch.setattr(gpu_budget, "WARM_UP", 1)
+        monkeypatch.setattr(gpu_budget, "LEAST_CALLS", 1)
         return devices
 
     return ready
@@ -109,7 +116,9 @@ def test_every_form_is_measured_to_its_end(
 ) -> None:
     devices = stand_ins()
     monkeypatch.setattr(gpu_frames, "TOPOLOGIES", (topology,))
-    report = gpu_frames.whole_frames({"tensorrt": open_bundle}, False, 1)
+    networks = gpu_frames.Networks(open_bundle, torch_programs.open_modules(), gpu_frames.frame())
+    bundles = {"tensorrt": open_bundle}
+    (*_, report) = gpu_frames.whole_frames(networks, bundles, False, Budget(1e3))
     forms = report[topology]
     assert forms.keys() == FORMS
     for name, row in forms.items():
@@ -122,9 +131,9 @@ def test_every_form_is_measured_to_its_end(
     assert graphed["critical_path"][:3] == ["crops", "image", "tracker"]
     assert sum(path) == pytest.approx(1e3 * graphed["critical_path_ms"])
     # Four forms, of which two a second time on one stream, with a graph alone.
-    assert [bool(d.replays) for d in devices] == [False, False, True, True, True, True]
-    assert [len(d.streams) for d in devices] == [2, 2, 2, 1, 2, 1]
-    gpu_frames.show(report)
+    assert [bool(d.replays) for d in devices] == [False, True, True, False, True, True]
+    assert [len(d.streams) for d in devices] == [2, 2, 1, 2, 2, 1]
+    gpu_frames.show("pipeline", report)
     said = capsys.readouterr().out
     assert f"pipeline, {topology} frame, eager: p50 " in said
     assert " x critical path" in said
@@ -140,25 +149,22 @@ def test_what_is_not_there_or_fails_is_said_and_the_rest_is_measured(
     stand_ins(capturable=False)
     monkeypatch.setattr(gpu_frames, "TOPOLOGIES", ("serial",))
 
-    def broken(bundle: Bundle) -> None:
+    def broken(networks: Any) -> None:
         raise RuntimeError("out of order")
 
     monkeypatch.setattr(gpu_frames, "eager_engines", broken)
     bundles = dict.fromkeys(("tensorrt", "torch-cuda"), open_bundle)
-    forms = gpu_frames.whole_frames(bundles, False, 1)["serial"]
+    networks = gpu_frames.Networks(open_bundle, {}, gpu_frames.frame())
+    (*_, report) = gpu_frames.whole_frames(networks, bundles, False, Budget(1e3))
+    forms = report["serial"]
     assert forms["eager"] == "failed: RuntimeError: out of order"
     assert forms["tensorrt"].keys() == FIGURES
     assert forms["tensorrt + graph"].startswith("not tested: engines of tensorrt cannot be part")
     assert forms["torch-cuda"] == "not tested: torch-cuda is not here"
-    gpu_frames.show({"serial": forms})
+    gpu_frames.show("pipeline", {"serial": forms})
     assert "serial frame, torch-cuda: not tested: torch-cuda is not" in capsys.readouterr().out
-
-    import gpu_pipeline
-
-    assert gpu_pipeline.failures({"whole_frame": {"serial": forms}}) == ["serial frame, eager"]
-    assert gpu_pipeline.failures({"whole_frame": "failed: x", "compiled": "not tested: y"}) == [
-        "whole frame"
-    ]
+    found = list(failures({"whole_frame": report}))
+    assert found == ["whole_frame, serial, eager", "whole_frame, serial, eager + graph"]
 
 
 def test_modules_run_as_compiled_packages_do(
@@ -180,8 +186,8 @@ def test_modules_run_as_compiled_packages_do(
 def test_networks_of_others_have_no_modules(gpu_frames: ModuleType, open_bundle: Bundle) -> None:
     own = replace(open_bundle.stage("landmarks"), name="pose_landmarks", role="pose2d")
     manifest = replace(open_bundle.manifest, stages=(*open_bundle.manifest.stages, own))
-    with pytest.raises(EngineError, match="no torch modules of the stages pose_landmarks"):
-        gpu_frames.eager_engines(replace(open_bundle, manifest=manifest))
+    with pytest.raises(EngineError, match=r"no torch modules of the stages .*pose_landmarks"):
+        gpu_frames.eager_engines(gpu_frames.Networks(replace(open_bundle, manifest=manifest)))
 
 
 def test_the_longest_path_goes_by_times(gpu_frames: ModuleType) -> None:
@@ -197,20 +203,18 @@ def test_the_longest_path_goes_by_times(gpu_frames: ModuleType) -> None:
 def test_compiling_too_slowly_stops_between_stages(
     gpu_frames: ModuleType, open_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from pchmr_export import torch_programs
-
     built: list[list[str]] = []
+    budget = SimpleNamespace(left=100.0)
 
     def build_engines(bundle: Bundle, backend: str, precision: str, stages: list[str]) -> list[Any]:
-        monkeypatch.setattr(gpu_frames.time, "monotonic", lambda: 1e12)
+        budget.left -= 61
         built.append(stages)
         return []
 
-    monkeypatch.setattr(torch_programs, "open_modules", dict)
     monkeypatch.setattr(torch_programs, "add_programs", lambda bundle, modules, folder: bundle)
     monkeypatch.setattr(gpu_frames, "build_engines", build_engines)
     with pytest.raises(EngineError, match="too slowly here: landmarks was not begun"):
-        gpu_frames.compiled(open_bundle, tmp_path)
+        gpu_frames.compiled(gpu_frames.Networks(open_bundle), tmp_path, budget)
     assert built == [["detector"]]
 
 
@@ -219,10 +223,29 @@ def test_a_bundle_that_is_not_there_is_not_tested(
 ) -> None:
     import gpu_pipeline
 
-    report = gpu_pipeline.pipeline(SimpleNamespace(cuda=True), SimpleNamespace(bundle="lost"))
-    gpu_pipeline.show(report)
-    assert capsys.readouterr().out.startswith("pipeline: not tested: ")
-    assert gpu_pipeline.failures(report) == []
+    for part in (gpu_pipeline.frames, gpu_pipeline.pipeline):
+        given = SimpleNamespace(cuda=True), SimpleNamespace(bundle="lost"), Budget(1e3)
+        (*_, report) = part(*given)
+        gpu_pipeline.show("frames", report)
+        assert "networks and body of none, since not tested: lost" in capsys.readouterr().out
+        assert list(failures(report)) == []
+
+
+def test_networks_are_made_up_where_open_cannot_be_had(
+    gpu_frames: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import made_up
+
+    def no_network() -> None:
+        raise AssetError("no network")
+
+    monkeypatch.setattr("pchmr_export.open_bundle.open_bundle", no_network)
+    for name in ("made_up_bundle", "modules"):
+        monkeypatch.setattr(made_up, name, lambda *given: made_up)
+    networks = gpu_frames.Networks.of("open", tmp_path, Budget(1e3))
+    assert networks.why == "open cannot be had: not tested: no network"
+    assert networks.bundle is networks.modules is made_up
+    assert networks.image.shape == (1080, 1920, 3)
 
 
 def test_an_engine_of_torch_is_captured_through_torch(
