@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -11,6 +9,7 @@ import typer
 from .cli import BundleArgument, JsonOption, TrustOption, print_json, print_table
 from .errors import InputError
 from .manifest import precision_named
+from .progress import progress
 
 
 def build(
@@ -38,10 +37,8 @@ def build(
 
     batches, chosen = _batches(batch), precision_named(precision)
     loaded = Bundle.load(bundle, trust)
-    with _progress() as progress:
-        outcomes = list(
-            build_engines(loaded, backend, chosen, stage or (), batches, force, progress)
-        )
+    with progress() as tell:
+        outcomes = list(build_engines(loaded, backend, chosen, stage or (), batches, force, tell))
     if as_json:
         print_json([asdict(outcome) for outcome in outcomes])
         return
@@ -64,19 +61,3 @@ def _batches(text: str) -> tuple[int, ...]:
     if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
         raise InputError(f"--batch is {text!r}; expected numbers from 1, such as 1,4")
     return tuple(map(int, parts))
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, str, float], None]]:
-    """A bar on stderr; it is called with the stage, what is being done, and the share done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    hidden = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
-        task = bar.add_task("building", total=1.0)
-        yield lambda stage, phase, done: bar.update(
-            task, description=f"{stage}: {phase}", completed=done
-        )

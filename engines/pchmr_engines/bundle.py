@@ -225,6 +225,13 @@ def _check_graph(
         )
 
 
+def check_target(target: Path) -> None:
+    """Raises: BundleError where something else than a bundle, or an empty folder, is there."""
+    is_bundle = (target / MANIFEST).is_file()
+    if target.exists() and not is_bundle and (not target.is_dir() or any(target.iterdir())):
+        raise BundleError(f"{target} is there and is no bundle: choose another folder")
+
+
 def write_bundle(
     target: str | Path, manifest: Manifest, files: Mapping[str, bytes | Path]
 ) -> Bundle:
@@ -236,9 +243,7 @@ def write_bundle(
     Raises: BundleError; the old bundle is then as it was.
     """
     target = Path(target).resolve()
-    is_bundle = (target / MANIFEST).is_file()
-    if target.exists() and not is_bundle and (not target.is_dir() or any(target.iterdir())):
-        raise BundleError(f"{target} is there and is no bundle: choose another folder")
+    check_target(target)
     listed = {ref.file for ref in manifest.files()}
     if listed != files.keys():
         raise BundleError(

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from .errors import BundleError
+from .errors import BundleError, InputError
 from .host import cache_folder
 
 MAX_MEMBERS = 10_000
@@ -65,9 +65,17 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 @contextmanager
 def folder_beside(target: Path) -> Iterator[Path]:
-    """A new folder on the file system of `target`; removed at the end unless it was renamed."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    """A new folder on the file system of `target`; removed at the end unless it was renamed.
+
+    Raises: InputError where none can be made.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    except OSError as error:
+        raise InputError(
+            f"cannot write in {target.parent} ({error.strerror}): choose another folder"
+        ) from error
     folder.chmod(0o755)  # mkdtemp's 0700 would follow the rename
     try:
         yield folder

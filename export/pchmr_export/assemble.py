@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from pchmr_engines.bundle import Bundle, write_bundle
+from pchmr_engines.bundle import Bundle, check_target, write_bundle
 from pchmr_engines.errors import InputError
 from pchmr_engines.manifest import BodyFile, Manifest, Precision
 from pchmr_engines.store import folder_beside, npz_bytes, path_inside, sha256_of
@@ -44,6 +44,7 @@ from .work_folder import WorkFolder, locked
 
 Progress = Callable[[str], None]
 """Called with each step as it begins."""
+SPARE = 2**28  # bytes, beside the weights
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def export_recipe(
     with locked(target):
         _check_files(recipe, trust)
         lower_precisions(recipe.wanted)
-        _check_space(recipe, target, work)
+        specs = [stage.spec for stage in recipe.stages.values()]
+        _check_room(recipe.name, target, work, sum(4 * spec.parameters for spec in specs if spec))
         progress("body and calibration weights")
         body = make_body(recipe)
         built = []
@@ -111,9 +113,10 @@ def export_open(
 
     Raises: PchmrError, as `export_recipe`.
     """
+    work = work or WorkFolder()
     with locked(target):
-        progress("bundle of float32")
-        bundle = Bundle.load(name)
+        _check_room(name, target, work)
+        bundle = Bundle.load(name)  # built where it is not there yet, with a progress of its own
         wanted = dict.fromkeys(bundle.stages, precisions)
         lower_precisions(wanted)
         progress("gates")
@@ -123,7 +126,6 @@ def export_open(
             for backend in installed_backends()
             for gate in check(verify_bundle(bundle, backend, precision="fp32"))
         )
-        work = work or WorkFolder()
         return _written(target, bundle.manifest, files, gates, wanted, work, progress)
 
 
@@ -218,15 +220,17 @@ def _check_files(recipe: Recipe, trust: bool) -> None:
         recipe.path(text)
 
 
-def _check_space(recipe: Recipe, target: Path, work: WorkFolder) -> None:
-    """Raises: InputError where the disk cannot hold the graphs, in work folder or bundle."""
-    specs = [stage.spec for stage in recipe.stages.values()]
-    needed = 2**28 + sum(4 * spec.parameters for spec in specs if spec)
-    for folder in (target, work.root):
-        existing = next(path for path in (folder, *folder.resolve().parents) if path.exists())
-        free = shutil.disk_usage(existing).free
-        if free < needed:
+def _check_room(name: str, target: Path, work: WorkFolder, weights: int = 0) -> None:
+    """Raises: PchmrError where a bundle cannot be put, or a disk does not hold the graphs.
+
+    weights: bytes of the stages.
+    """
+    check_target(target)
+    for folder in (target, work.root / "step"):
+        with folder_beside(folder):
+            free = shutil.disk_usage(folder.parent).free
+        if free < (needed := SPARE + weights):
             raise InputError(
-                f"{folder} has {free / 1e9:.1f} GB free; {recipe.name} needs about "
+                f"{folder.parent} has {free / 1e9:.1f} GB free; {name} needs about "
                 f"{needed / 1e9:.1f} GB: free some, or choose another disk"
             )

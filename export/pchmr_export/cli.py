@@ -1,8 +1,5 @@
 """The verb `pchmr export`."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,10 +9,8 @@ if TYPE_CHECKING:
     from pchmr_engines.manifest import Precision
     from pchmr_engines.verify import Gate
 
-    from .assemble import Exported, Progress
     from .lowering import LoweredBundle
     from .recipe import Recipe
-    from .single_whole import Whole
 
 
 def export(
@@ -50,7 +45,8 @@ def export(
     precision: Annotated[
         list[str] | None,
         typer.Option(
-            help="Also fp16, bf16, int8, fp8, within budgets; repeat. Default stays fp32."
+            help="Also fp16, bf16, int8, fp8, within budgets: fp16,bf16, or repeat. Default stays "
+            "fp32."
         ),
     ] = None,
     trust: Annotated[
@@ -61,18 +57,20 @@ def export(
         typer.Option(help="Write no bundle, but one ONNX of the whole, for other runtimes."),
     ] = None,
     topology: Annotated[
-        str, typer.Option(help="Of the single file: serial or parallel.")
-    ] = "serial",
+        str | None,
+        typer.Option(help="Only this one of a recipe's; of a single file serial by default."),
+    ] = None,
     report: Annotated[
         bool, typer.Option(help="Write report/ into the bundle: tables, plots, times measured.")
     ] = True,
 ) -> None:
     """From PyTorch checkpoints to a verified bundle, gated on every backend.
 
+    \b
     pchmr export --list
     pchmr export spin_hmr+videopose3d_h36m_243 --show > recipe.toml
     pchmr export recipe.toml -o bundle/
-    pchmr export open -o bundle/ --precision fp16 --precision bf16
+    pchmr export open -o bundle/ --precision fp16,bf16
     """
     from importlib.util import find_spec
 
@@ -87,45 +85,103 @@ def export(
         return
     if recipe is None:
         raise InputError("which recipe? give a .toml or a name that  pchmr export --list  shows")
+    precisions = _precisions(precision)
+    if single_file is not None and precisions:
+        raise InputError("a single file is float32: leave --precision out, or export a bundle")
+    chosen = None
+    if recipe not in OPEN:
+        chosen = _find(recipe, None if single_file else topology)
+        chosen = _changed(chosen, checkpoint, body, regressor, calibration, precisions)
+    elif show or checkpoint or body or regressor or calibration or (topology and not single_file):
+        raise InputError(
+            f"{recipe} is built from pinned files, with no recipe to show or change: name networks "
+            "joined by +, or leave --show, --checkpoint, --body, --regressor, --calibration, "
+            "--topology out"
+        )
+    if show and chosen is not None:
+        typer.echo(recipe_text(chosen), nl=False)
+    elif single_file is not None:
+        _export_single(chosen or recipe, topology or "serial", trust, single_file)
+    else:
+        _export_bundle(chosen or recipe, out, precisions, work, trust, report)
+
+
+def _export_bundle(
+    recipe: "Recipe | str",
+    out: Path,
+    precisions: "tuple[Precision, ...]",
+    work: Path | None,
+    trust: bool,
+    report: bool,
+) -> None:
+    """recipe: one that has its precisions, or the name of an open bundle.
+
+    Raises: Exit 1 where a precision was refused.
+    """
+    from pchmr_engines.progress import progress
+
     from .assemble import export_open, export_recipe
     from .work_folder import WorkFolder
 
-    if recipe in OPEN and (show or checkpoint or body or regressor or calibration):
-        raise InputError(
-            f"{recipe} is built from pinned files, with no recipe to show or change: name networks "
-            "joined by +, or leave --show, --checkpoint, --body, --regressor, --calibration out"
-        )
-    folder, precisions = WorkFolder(work) if work else None, _precisions(precision)
-    if recipe in OPEN and single_file is not None:
-        from .single_whole import whole_of_open
+    folder = WorkFolder(work) if work else None
+    with progress() as tell:
+        if isinstance(recipe, str):
+            exported = export_open(recipe, out, precisions or ("fp32",), folder, tell)
+        else:
+            exported = export_recipe(recipe, out, folder, trust, tell)
+        lowered, bundle = exported.lowered, exported.bundle
+        written = None
+        if report:
+            from .report import write_report
 
-        _export_single(whole_of_open(recipe, topology), single_file)
-        return
-    if recipe in OPEN:
-        with _progress() as progress:
-            exported = export_open(recipe, out, precisions or ("fp32",), folder, progress)
-        _print_exported(exported, report)
-        return
-    chosen = _changed(_find(recipe), checkpoint, body, regressor, calibration, precisions)
-    if show:
-        typer.echo(recipe_text(chosen), nl=False)
-        return
-    if single_file is not None:
-        from .single_whole import whole_of_recipe
-
-        _export_single(whole_of_recipe(chosen, topology, trust), single_file)
-        return
-    with _progress() as progress:
-        exported = export_recipe(chosen, out, folder, trust, progress)
-    _print_exported(exported, report)
+            tell("report: times of every stage")
+            written = write_report(bundle, exported.gates, lowered)
+    _print_gates(exported.gates)
+    if lowered:
+        _print_lowered(lowered)
+    typer.echo(f"{bundle.root}: {', '.join(bundle.manifest.topologies)}")
+    if written:
+        typer.echo(str(written))
+    if lowered and lowered.refused:
+        raise typer.Exit(1)
 
 
-def _find(text: str) -> "Recipe":
+def _export_single(recipe: "Recipe | str", topology: str, trust: bool, path: Path) -> None:
+    from .single_file import export_single_file
+    from .single_whole import whole_of_open, whole_of_recipe
+
+    if isinstance(recipe, str):
+        whole = whole_of_open(recipe, topology)
+    else:
+        whole = whole_of_recipe(recipe, topology, trust)
+    file, gates = export_single_file(whole, path)
+    _print_gates(gates)
+    for spec in file.inputs:
+        typer.echo(f"   {spec}")
+    for spec in file.outputs:
+        typer.echo(f"-> {spec}")
+    typer.echo(f"{file.path}: {topology}")
+
+
+def _find(text: str, topology: str | None) -> "Recipe":
+    """The recipe of a file or a name, with one topology of it. Raises: InputError."""
+    from dataclasses import replace
+
+    from pchmr_engines.errors import InputError
+
     from .ready import ready_recipe
     from .recipe import read_recipe
 
     is_file = text.endswith(".toml") or Path(text).exists()
-    return read_recipe(Path(text)) if is_file else ready_recipe(text)
+    recipe = read_recipe(Path(text)) if is_file else ready_recipe(text)
+    if topology is None:
+        return recipe
+    for known in recipe.topologies:
+        if known == topology:
+            return replace(recipe, topologies=(known,))
+    raise InputError(
+        f"{recipe.name}: --topology {topology}: its stages allow {', '.join(recipe.topologies)}"
+    )
 
 
 def _changed(
@@ -174,45 +230,9 @@ def _precisions(texts: list[str] | None) -> "tuple[Precision, ...]":
     """Of the command line; fp32 leads unless it has a place of its own. Raises: InputError."""
     from pchmr_engines.manifest import precision_named
 
-    named = tuple(dict.fromkeys(precision_named(text) for text in texts or ()))
+    parts = [part.strip() for text in texts or () for part in text.split(",")]
+    named = tuple(dict.fromkeys(map(precision_named, parts)))
     return named if "fp32" in named or not named else ("fp32", *named)
-
-
-@contextmanager
-def _progress() -> "Iterator[Progress]":
-    """A spinner on stderr that names the step, with the time since the export began."""
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("export", total=None)
-        steps = count(1)
-        yield lambda step: bar.update(task, description=f"{next(steps)}. {step}")
-        bar.update(task, description="exported")
-
-
-def _export_single(whole: "Whole", path: Path) -> None:
-    from .single_file import export_single_file
-
-    file, gates = export_single_file(whole, path)
-    _print_gates(gates)
-    typer.echo(f"{file.path}: {'; '.join(map(str, (*file.inputs, *file.outputs)))}")
-
-
-def _print_exported(exported: "Exported", report: bool) -> None:
-    """Tables, and where things are. Raises: Exit 1 where a precision was refused."""
-    _print_gates(exported.gates)
-    lowered = exported.lowered
-    if lowered:
-        _print_lowered(lowered)
-    if report:
-        from .report import write_report
-
-        typer.echo(str(write_report(exported.bundle, exported.gates, lowered)))
-    typer.echo(f"{exported.bundle.root}: {', '.join(exported.bundle.manifest.topologies)}")
-    if lowered and lowered.refused:
-        raise typer.Exit(1)
 
 
 def _print_lowered(lowered: "LoweredBundle") -> None:
@@ -221,16 +241,19 @@ def _print_lowered(lowered: "LoweredBundle") -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for column in ("lowered", "quantity", "precision", "backend", "mean", "budget"):
+    for column in ("lowered", "precision", "backend", "mean", "budget"):
         table.add_column(column, overflow="fold")
     for figure in (*lowered.spent, *(mesh.spent for mesh in lowered.composed)):
-        budget = f"{figure.budget:.2g} {figure.unit}"
-        names = figure.stage, figure.quantity, figure.precision, figure.backend
-        table.add_row(*names, f"{figure.mean:.2g}", budget)
+        table.add_row(
+            f"{figure.stage}: {figure.quantity}",
+            *(figure.precision, figure.backend, f"{figure.mean:.2g}"),
+            f"{figure.budget:.2g} {figure.unit}",
+        )
     Console(markup=False, highlight=False).print(table)
     for stage in lowered.stages:
         for graph in stage.graphs:
-            typer.echo(": ".join((f"{stage.name} in {graph.precision}", *graph.notes)))
+            if graph.notes:
+                typer.echo(": ".join((f"{stage.name} in {graph.precision}", *graph.notes)))
     for line in lowered.refused:
         typer.echo(f"refused: {line}", err=True)
 

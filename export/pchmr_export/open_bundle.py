@@ -10,8 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from pchmr_engines.manifest import (
     Role,
     Stage,
 )
+from pchmr_engines.progress import progress
 from pchmr_engines.store import npz_bytes
 from pchmr_engines.verify import verify_bundle
 from pchmr_kernels.skeletons import get_skeleton
@@ -144,7 +144,11 @@ def build_bundle(target: Path, name: str, landmarks: Mapping[str, Variant]) -> N
     files: dict[str, bytes | Path] = {}
     wanted = ("blazepose_detector", *(f"blazepose_{v}" for v in landmarks.values()), "makehuman")
     *_, makehuman = (fetch(asset) for asset in wanted)
-    with _progress() as step:
+    with progress() as tell:
+
+        def step(what: str, done: float) -> None:
+            tell(f"building the bundle {name}: {what}", done=done)
+
         step("person detector", 0.0)
         _add_blazepose(stages, files, "detector", "detector", build_detector())
         for stage, variant in landmarks.items():
@@ -288,21 +292,3 @@ def _add(
     stages.append(replace(stage, macs=macs, params=params, parity_data=FileRef(parity_file)))
     files[stage.graph().file] = graph
     files[parity_file] = npz_bytes(examples)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, float], None]]:
-    """A bar on stderr; it is called with the step that begins and the share done, 0..1."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    bar = Progress(
-        TextColumn("building the bundle: {task.description}"),
-        BarColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        console=Console(stderr=True),
-    )
-    task = bar.add_task("", total=1.0)
-    with bar:
-        yield lambda step, done: bar.update(task, description=step, completed=done)
-        bar.update(task, completed=1.0)
