@@ -37,10 +37,18 @@ def test_the_read_out() -> None:
         session.log.add_shown(FrameTiming(0, 0, 0, 1 * MS, 4 * MS))
         session._next_summary_ns = 0
         status = replace(session.status(), dropped=7, trouble="camera lost", missed=2, paused=True)
-    first, *figures = readout(status, calibrated=False)
-    assert first == "parallel, before calibration  |  paused  |  2 not recorded  |  camera lost"
-    for words in ("camera to mesh p50", "p95", "decode", "queue", "inference", "7 dropped", "draw"):
-        assert words in "\n".join(figures)
+    headline, parts, state = readout(status, calibrated=False)
+    assert headline.startswith("camera to mesh ")
+    assert "ms  (p95 " in headline
+    for words in ("decode 0", " + queue 0", " + inference 0", "; drawing "):
+        assert words in parts
+    *_, fps, dropped, paused, missed, trouble = state.split("  |  ")
+    assert fps.endswith("frames/s")
+    told = (dropped, paused, missed, trouble)
+    assert told == ("7 dropped", "paused", "2 not recorded", "camera lost")
+    assert state.startswith("parallel, before calibration  |  ")
+    before = replace(status, timing=TimingLog().summary())
+    assert readout(before, calibrated=True)[0] == "no mesh yet"
 
 
 def test_a_handover() -> None:

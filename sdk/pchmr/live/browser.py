@@ -8,6 +8,7 @@ import queue
 import socket
 from collections.abc import Callable, Iterable
 from contextlib import redirect_stdout
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +17,16 @@ from pchmr_engines.errors import InputError, MissingDependency
 from ..people import Person
 from .draw import Overlay
 from .result import readout
-from .viewer import LABELS, Action, View
+from .viewer import Action, View
 
 HOST, PORT = "127.0.0.1", 8080
+ICONS: dict[Action, Any] = {
+    Action.TOPOLOGY: "arrows-exchange",
+    Action.CALIBRATION: "eye",
+    Action.RECORD: "player-record",
+    Action.PAUSE: "player-pause",
+    Action.QUIT: "power",
+}
 
 
 class Browser:
@@ -47,14 +55,22 @@ class Browser:
         self._faces, self._overlay = faces, Overlay(faces)
         self._asked: queue.SimpleQueue[Action] = queue.SimpleQueue()
         self._meshes: list[viser.MeshHandle] = []
-        self._server.gui.configure_theme(control_width="large", show_share_button=False)
+        self._server.gui.configure_theme(
+            control_width="large",
+            show_share_button=False,
+            show_logo=False,
+            brand_color=(70, 95, 130),
+        )
         self._server.scene.set_up_direction("-y")  # the scene is the camera's frame: y is down
         self._server.scene.configure_environment_map("studio", environment_intensity=0.2)
         blank = np.zeros((2, 2, 3), np.uint8)
         self._picture = self._server.gui.add_image(blank, format="jpeg", jpeg_quality=80)
         self._text = self._server.gui.add_markdown("")
-        for action, label in LABELS.items():
-            button = self._server.gui.add_button(label)
+        self._buttons = {
+            action: self._server.gui.add_button(action.name.lower(), icon=icon)
+            for action, icon in ICONS.items()
+        }
+        for action, button in self._buttons.items():
             button.on_click(self._asks(action))
 
     def _asks(self, action: Action) -> Callable[[object], None]:
@@ -68,7 +84,10 @@ class Browser:
         picture = self._overlay.draw(view)
         with self._server.atomic():
             self._picture.image = np.ascontiguousarray(picture[..., ::-1])
-            self._text.content = "\n\n".join(readout(view.status, view.calibrated))
+            headline, *lines = readout(view.status, view.calibrated)
+            self._text.content = "\n\n".join([f"#### {headline}", *lines])
+            for action, label in view.labels.items():
+                self._buttons[action].label = label
             self._place(view)
 
     def _place(self, view: View) -> None:
@@ -89,13 +108,23 @@ class Browser:
             mesh.visible = number < len(people)
 
     def _look_at(self, person: Person) -> None:
-        """Begin near the camera, and see a little more than it; ground below the first person."""
-        x, _, z = map(float, person.joints[0])
+        """Begin before the first person, a little to the side and above, ground below them."""
+        x, y, z = map(float, person.joints[0])
         floor = float(person.vertices[:, 1].max())
-        self._server.scene.add_grid("/ground", 20.0, 20.0, plane="xz", position=(x, floor, z))
-        start, camera = self._server.initial_camera, person.camera
-        start.position, start.look_at = (0.2 * z, -0.1 * z, 0.0), (0.0, 0.0, z)
-        start.fov = 2.4 * math.atan(camera.cy / camera.fy)
+        self._server.scene.add_grid(
+            "/ground",
+            12.0,
+            12.0,
+            plane="xz",
+            position=(x, floor, z),
+            cell_color=(235, 235, 235),
+            section_color=(215, 215, 215),
+            section_size=2.0,
+        )
+        start = self._server.initial_camera
+        # The controls cover the right: who is looked at stands left of the middle.
+        start.position, start.look_at = (x + 2.2, y - 0.8, z - 3.6), (x + 0.7, y, z)
+        start.fov = math.radians(45)
 
     def close(self) -> None:
         with redirect_stdout(None):

@@ -1,4 +1,4 @@
-"""The picture of a view: meshes over the frame, and lines of text."""
+"""The picture of a view: meshes over the frame, seen from the side, and lines of text."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from ..overlay import Renderer
+from ..overlay import BACKGROUND, CALIBRATED, GENERATOR, Renderer
+from ..people import Person
 from ..photos import Image
 from .viewer import View
 
 WIDTH_PX = 960
 """Of the picture that is shown; a narrower frame stays as it is."""
+ALPHA = 0.8
+"""Of the meshes: whoever is under them can be seen to be there."""
+BESIDE = 2
+"""People who are seen from the side, at most."""
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_LINE_PX = 22
+_DARK, _WHITE, _GREY = (40, 36, 32), (255, 255, 255), (180, 176, 172)
 
 
 class Overlay:
@@ -24,7 +29,8 @@ class Overlay:
         self._renderer, self._width = Renderer(faces), width
 
     def draw(self, view: View) -> Image:
-        """(H, W, 3) uint8 BGR, a new one: the frame, at most `width` wide, and its meshes."""
+        """(H, W, 3) uint8 BGR, a new one: the frame, at most `width` wide, and its meshes; with an
+        id above each of several people."""
         image, people = view.result.frame.image, view.result.people
         scale = min(1.0, self._width / image.shape[1])
         if scale < 1.0:
@@ -34,21 +40,64 @@ class Overlay:
             picture = image.copy()
         if not people:
             return picture
-        return self._renderer.render(
+        camera = people[0].camera.scaled(scale)
+        self._renderer.render(
             picture,
             np.stack([view.mesh(person) for person in people]),
-            people[0].camera.scaled(scale),
+            camera,
             colors=view.colour,
+            alpha=ALPHA,
             in_place=True,
+        )
+        for person in people if len(people) > 1 else ():
+            top = min(view.mesh(person), key=lambda vertex: vertex[1])
+            x, y = camera.project(top[None])[0]
+            _write(picture, str(person.track_id), (round(x) - 6, max(16, round(y) - 8)), 0.6)
+        return picture
+
+    def side(self, view: View, height: int) -> Image:
+        """(height, W, 3) uint8 BGR: people from their side, before and after calibration."""
+        shown = view.result.people[:BESIDE]
+        cells = max(1, len(shown))
+        self._renderer.size = (height // 2, height // cells)
+        strip = np.full((height, height // 2, 3), BACKGROUND, np.uint8)
+        for number, person in enumerate(shown):
+            cell = self._side(person)
+            strip[number * cell.shape[0] :][: cell.shape[0]] = cell
+            if len(shown) > 1:
+                _write(strip, str(person.track_id), (10, number * cell.shape[0] + 22), 0.6, _DARK)
+        for text, colour, x in (("before", GENERATOR, 10), ("after", CALIBRATED, 90)):
+            cv2.rectangle(strip, (x, height - 20), (x + 10, height - 10), colour, -1)
+            _write(strip, text, (x + 16, height - 10), 0.45, _DARK)
+        return strip
+
+    def _side(self, person: Person) -> Image:
+        return self._renderer.render_view(
+            np.stack([person.generator_vertices, person.vertices]),
+            center=person.joints[0],
+            colors=[GENERATOR, CALIBRATED],
         )
 
 
 def with_lines(image: Image, lines: Sequence[str]) -> Image:
-    """A new picture: `image` above lines of text."""
+    """A new picture: `image` above lines of text, of which the first is the headline."""
     height, width = image.shape[:2]
-    taller = np.zeros((height + _LINE_PX * len(lines) + 10, width, 3), np.uint8)
+    taller = np.full((height + 22 * len(lines) + 22, width, 3), _DARK, np.uint8)
     taller[:height] = image
-    for row, line in enumerate(lines, start=1):
-        at = (10, height + row * _LINE_PX - 2)
-        cv2.putText(taller, line, at, _FONT, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
+    for row, line in enumerate(lines):
+        at = (12, height + 30 + 22 * row)
+        _write(taller, line, at, 0.5 if row else 0.8, _GREY if row else _WHITE)
     return taller
+
+
+def _write(
+    image: Image,
+    text: str,
+    at: tuple[int, int],
+    scale: float,
+    colour: tuple[int, int, int] = _WHITE,
+) -> None:
+    """Text that can be read on a picture too: white has a dark edge."""
+    if colour == _WHITE:
+        cv2.putText(image, text, at, _FONT, scale, _DARK, 3, cv2.LINE_AA)
+    cv2.putText(image, text, at, _FONT, scale, colour, 1, cv2.LINE_AA)

@@ -11,6 +11,9 @@ from ..people import Person
 from ..readers import Frame
 from .timing import FrameTiming
 
+PARTS = ("decode", "queue", "inference")
+"""Of camera to mesh, in order."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -43,33 +46,27 @@ class Status:
     timing: Mapping[str, Any]
 
 
-LINES = 3
-"""Of a full read-out."""
-
-
 def readout(status: Status, calibrated: bool) -> list[str]:
-    """The status as lines of text; each figure of latency says what it includes."""
+    """Three lines: the latency, what it is made of, how the session stands."""
     timing = status.timing
-    mesh, fps = timing["camera_to_mesh_ms"], timing["fps"]
-    parts = " + ".join(
-        f"{name} {timing[f'{name}_ms']['p50']:.1f}"
-        for name in ("decode", "queue", "inference")
-        if timing[f"{name}_ms"]["p50"] is not None
-    )
+    mesh, drawn = timing["camera_to_mesh_ms"], timing["draw_ms"]["p50"]
     states = [
         f"{status.topology}, {'after' if calibrated else 'before'} calibration",
         f"loading {status.loading}" if status.loading else "",
+        f"{timing['fps'] or 0:.1f} frames/s",
+        f"{status.dropped} dropped",
         "paused" if status.paused else "",
         f"recording {status.recording.name}" if status.recording else "",
         f"{status.missed} not recorded" if status.missed else "",
         status.trouble,
     ]
-    lines = ["  |  ".join(filter(None, states))]
-    if mesh["p50"] is not None:
-        drawn = timing["draw_ms"]["p50"]
-        lines += [
-            f"camera to mesh p50 {mesh['p50']:.1f}  p95 {mesh['p95']:.1f} ms  ({parts})",
-            f"{fps or 0:.1f} frames/s  |  {status.dropped} dropped"
-            + (f"  |  drawing {drawn:.1f} ms more" if drawn is not None else ""),
-        ]
-    return lines
+    state = "  |  ".join(filter(None, states))
+    if mesh["p50"] is None:
+        return ["no mesh yet", "", state]
+    parts = (f"{name} {timing[f'{name}_ms']['p50']:.1f}" for name in PARTS)
+    apart = "" if drawn is None else f"; drawing {drawn:.1f} more"
+    return [
+        f"camera to mesh {mesh['p50']:.1f} ms  (p95 {mesh['p95']:.1f})",
+        " + ".join(parts) + apart,
+        state,
+    ]

@@ -24,16 +24,6 @@ class Action(enum.Enum):
     QUIT = "q"
 
 
-LABELS = {
-    Action.TOPOLOGY: "serial / parallel",
-    Action.CALIBRATION: "before / after calibration",
-    Action.RECORD: "record",
-    Action.PAUSE: "pause",
-    Action.QUIT: "quit",
-}
-KEYS = "   ".join(f"{action.value}: {label}" for action, label in LABELS.items())
-
-
 @dataclass(frozen=True)
 class View:
     """What is to be seen. calibrated: the mesh after calibration, not the generator's."""
@@ -50,6 +40,21 @@ class View:
     def mesh(self, person: Person) -> np.ndarray:
         """(V, 3) metres, camera frame."""
         return person.vertices if self.calibrated else person.generator_vertices
+
+    @property
+    def labels(self) -> dict[Action, str]:
+        """What each action would do now."""
+        status = self.status
+        other = "parallel" if status.topology == "serial" else "serial"
+        return {
+            Action.TOPOLOGY: f"loading {status.loading}"
+            if status.loading
+            else f"change to {other}",
+            Action.CALIBRATION: f"show {'before' if self.calibrated else 'after'} calibration",
+            Action.RECORD: "end recording" if status.recording else "record",
+            Action.PAUSE: "go on" if status.paused else "pause",
+            Action.QUIT: "quit",
+        }
 
 
 class Viewer(Protocol):

@@ -11,8 +11,8 @@ import numpy as np
 from pchmr_engines.errors import InputError, MissingDependency
 
 from .draw import Overlay, with_lines
-from .result import LINES, readout
-from .viewer import KEYS, Action, View
+from .result import readout
+from .viewer import Action, View
 
 
 class Window:
@@ -61,9 +61,10 @@ class Window:
                 yield self._keys[event.key]
 
     def show(self, view: View) -> None:
-        lines = readout(view.status, view.calibrated)
-        lines += [""] * (LINES - len(lines)) + [KEYS]  # the window keeps its size
-        picture = with_lines(self._overlay.draw(view), lines)
+        keys = "    ".join(f"{action.value}: {label}" for action, label in view.labels.items())
+        picture = self._overlay.draw(view)
+        picture = np.hstack([picture, self._overlay.side(view, len(picture))])
+        picture = with_lines(picture, [*readout(view.status, view.calibrated), keys])
         size = (picture.shape[1], picture.shape[0])
         screen = self._pygame.display.get_surface()
         if screen is None or screen.get_size() != size:
