@@ -13,6 +13,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from time import perf_counter_ns
 from typing import Any
 
@@ -30,6 +31,7 @@ from .camera import Camera
 from .closing import Closing
 from .crops import Box, clip_box
 from .cuda.executor import CudaExecutor, CudaFinder, on_device
+from .cuda.networks import BundleOnGpu
 from .cuts import CutDetector
 from .detections import DetectedKeypoints
 from .executor import Executor
@@ -61,7 +63,8 @@ class Pipeline(Closing):
 
     People are followed from one frame to the next; call `reset` between unrelated pictures.
 
-    frames: how many were given so far, which numbers the next one.
+    frames: how many were given so far, which numbers the next one. device_note: what runs on the
+    CPU although a GPU was asked for, "" for nothing.
     """
 
     def __init__(
@@ -98,7 +101,8 @@ class Pipeline(Closing):
         recorder: gets where the time goes, as for `pchmr profile`.
         smooth: one-euro filters over time on pose, shape, place and target, and landmarks whose
             left and right change places from one frame to the next put right.
-        device: "cpu", or "cuda": all between the frame and the meshes stays on an NVIDIA GPU, and
+        device: "cpu", or "cuda": all between the frame and the meshes stays on an NVIDIA GPU, or
+            where that cannot be, which `device_note` then says, the networks alone run there;
             `backend` is one of the GPU's; see `pchmr.cuda`.
 
         Raises:
@@ -122,9 +126,7 @@ class Pipeline(Closing):
         self._max_people = max_people
         self.body = body_from_arrays(bundle.body())
         self._model = BodyModel(self.body)
-        # A graph of a GPU holds all engines: none runs, or is waited for, by itself.
-        recorded = recorder.bundle(bundle) if recorder and device == "cpu" else bundle
-        networks = BundleNetworks(recorded, backend, threads or usable_cpus(), max_people)
+        networks = BundleNetworks(bundle, backend, threads or usable_cpus(), max_people)
         boxes = detector and detector_from_onnx(detector, detector_format, networks.threads)
         assembly = Assembly(networks, topology, self._model, pose2d, boxes or None, detector_stride)
         self.skeleton = assembly.skeleton
@@ -138,15 +140,22 @@ class Pipeline(Closing):
         self._sides = SwapRejection() if smooth else None
         self._finder: PersonFinder | CudaFinder
         self._executor: Executor | CudaExecutor
-        if device == "cpu":
+        whole = None if device == "cpu" else on_device(device, assembly, self.camera, smooth)
+        self.device_note = ""
+        if isinstance(whole, tuple):
+            self._finder, self._executor = whole
+        else:
+            if whole:
+                self.device_note = f"device {device}: {whole}"
+                bundle = BundleOnGpu.of(bundle)
+            recorded = recorder.bundle(bundle) if recorder else bundle
+            assembly = replace(assembly, networks=replace(networks, bundle=recorded))
             self._finder = assembly.finder()
             stages = assembly.stages()
             if smooth:
                 stages = smoothed(stages, self.skeleton)
                 self._smoothed = [stage for stage in stages if isinstance(stage, Smoothed)]
-            self._executor = Executor(stages, GIVEN, side_by_side, recorder)
-        else:
-            self._finder, self._executor = on_device(device, assembly, self.camera, smooth)
+            self._executor = Executor(stages, GIVEN, side_by_side or bool(whole), recorder)
         find = self._finder.__call__
         self._find = recorder.watch("find", "find", find) if recorder else find
         self._cuts = CutDetector() if smooth or self._executor.delays else None

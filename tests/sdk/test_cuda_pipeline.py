@@ -181,16 +181,17 @@ def test_nobody_is_nobody(make: Make) -> None:
     assert pipe(np.zeros((90, 120, 3), np.uint8)) == []
 
 
-def test_what_only_the_cpu_runs_is_refused(
+def test_what_frames_alone_do_not_run_is_refused(
     make: Make, open_bundle: Bundle, walk: list[Image]
 ) -> None:
-    with pytest.raises(EngineError, match="does not run topology 'template'; it runs"):
-        make(Recorder(), "template")
-    with pytest.raises(EngineError, match="does not run smoothing"):
-        make(Recorder(), smooth=True)
-    pipe = make(Recorder(), camera=Camera(900, 900, 884, 497, (0.1, 0, 0, 0)))
+    """A pipeline runs the networks alone then: test_cuda_networks.py."""
+    assert make(Recorder()).device_note == ""
+    with pytest.raises(EngineError, match="topology 'template' runs on the CPU only, between netw"):
+        executor.load_frames(open_bundle, "template")
+    frames = executor.load_frames(open_bundle)
+    camera = Camera(900, 900, 884, 497, (0.1, 0, 0, 0))
     with pytest.raises(EngineError, match="without lens distortion: undistort them first"):
-        pipe(walk[0])
+        frames.begin(walk[0], camera)
     with pytest.raises(InputError, match="device 'gpu' is unknown; expected cpu or cuda"):
         Pipeline.load(open_bundle, device="gpu")
 

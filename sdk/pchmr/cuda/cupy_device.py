@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pchmr_engines.backends.gpu import import_cupy
 from pchmr_engines.backends.torch_graph import TorchGraph
@@ -109,14 +110,20 @@ class CupyDevice:
     def _page_locked(self, key: str, buffer: Buffer) -> np.ndarray:
         array = buffer.array
         if key not in self._pinned or self._pinned[key].shape != array.shape:
-            memory = self._cupy.cuda.alloc_pinned_memory(array.nbytes)
-            flat: np.ndarray = np.frombuffer(memory, np.uint8, array.nbytes)
-            self._pinned[key] = flat.view(array.dtype).reshape(array.shape)
+            self._pinned[key] = page_locked(self._cupy, array.shape, array.dtype)
         return self._pinned[key]
 
     def _expect_thawed(self, action: str) -> None:
         if self._frozen:
             raise EngineError(f"cannot {action}: the device's memory is frozen")
+
+
+def page_locked(cupy: Any, shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray:
+    """An array of the host's that the GPU copies from and to by itself."""
+    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    memory = cupy.cuda.alloc_pinned_memory(max(size, 1))
+    flat: np.ndarray = np.frombuffer(memory, np.uint8, size)
+    return flat.view(dtype).reshape(shape)
 
 
 def _counting_hook(cupy: Any) -> Any:

@@ -20,23 +20,30 @@ from ..stages.base import Board
 from ..tracking import RoiTracker, Tracked
 from .cupy_device import CupyDevice
 from .frames import STREAMS, Frames
-from .parts import only_on_the_cpu, parts_of
+from .parts import NotWhole, parts_of
 
 
 def on_device(
     device: str, assembly: Assembly, camera: Camera | Lens, smooth: bool
-) -> tuple[CudaFinder, CudaExecutor]:
-    """What finds people and what makes their meshes, of one pipeline on a GPU.
+) -> tuple[CudaFinder, CudaExecutor] | NotWhole:
+    """What finds people and what makes their meshes, of one pipeline on a GPU; or why frames do not
+    stay there whole, and `networks.BundleOnGpu` is to be used.
 
-    Raises: InputError for an unknown device; EngineError for what only the CPU runs, without a GPU,
-    or where no engine runs on it; MissingDependency.
+    Raises: InputError for an unknown device; EngineError without a GPU, or where no engine runs on
+    it; MissingDependency.
     """
     if device != "cuda":
         raise InputError(f"device {device!r} is unknown; expected cpu or cuda")
-    if smooth:
-        raise only_on_the_cpu("smoothing")
     gpu, networks = CupyDevice(), assembly.networks
-    frames = Frames(parts_of(assembly, networks.backend), gpu, networks.max_people)
+    try:
+        if smooth:
+            raise NotWhole("smoothing over time")
+        if camera.distortion:
+            raise NotWhole("a lens with distortion")
+        parts = parts_of(assembly, networks.backend)
+    except NotWhole as why:
+        return why
+    frames = Frames(parts, gpu, networks.max_people)
     finder = CudaFinder(frames, camera, networks.max_people, assembly.detector_stride)
     return finder, CudaExecutor(frames)
 
@@ -52,7 +59,7 @@ def load_frames(
 ) -> Frames:
     """The frames alone, without a tracker or results for people, as benchmarks want them.
 
-    graph, engines, streams: see `Frames` and `parts_of`, which raise what `on_device` does.
+    graph, engines, streams: see `Frames` and `parts_of`, and there for what is raised.
     """
     gpu, model = CupyDevice(), BodyModel(body_from_arrays(bundle.body()))
     assembly = Assembly(BundleNetworks(bundle, backend, 1, max_people), topology, model)

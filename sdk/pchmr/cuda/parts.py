@@ -32,6 +32,13 @@ BACKENDS_OF_THE_GPU = tuple(
 TOPOLOGIES = ("serial", "parallel", "mesh-only")
 
 
+class NotWhole(EngineError):
+    """Frames cannot stay on the GPU whole: something between the networks runs on the CPU only."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} runs on the CPU only, between networks on the GPU")
+
+
 @dataclass(frozen=True, eq=False)
 class Parts:
     """engines: by role. columns: which landmarks generator and lifter take. carry: `ImageTarget`'s.
@@ -116,13 +123,13 @@ def parts_of(
 
     engines: by role, instead of the bundle's.
 
-    Raises: EngineError for what only the CPU runs, and for engines that cannot run here.
+    Raises: NotWhole for what only the CPU runs; EngineError for engines that cannot run here.
     """
     networks, topology = assembly.networks, assembly.topology
     if topology not in TOPOLOGIES:
-        raise only_on_the_cpu(f"topology {topology!r}")
+        raise NotWhole(f"topology {topology!r}")
     if assembly.pose2d is not None or assembly.detector is not None:
-        raise only_on_the_cpu("keypoints or a detector of your own")
+        raise NotWhole("keypoints or a detector of your own")
     generator = networks.need("mesh-generator")
     stages = {"detector": networks.need("detector"), "tracker": networks.need("tracker")}
     stages["generator"] = generator
@@ -131,23 +138,23 @@ def parts_of(
     pose2d = networks.find("pose2d")
     if topology == "parallel" and pose2d is not None:
         if not takes_rois(pose2d):
-            raise only_on_the_cpu(f"a 2D network over upright crops ({pose2d.name})")
+            raise NotWhole(f"a 2D network over upright crops ({pose2d.name})")
         stages["pose2d"] = pose2d
     if "format" in stages["detector"].settings:
-        raise only_on_the_cpu(f"a detector of boxes ({stages['detector'].name})")
+        raise NotWhole(f"a detector of boxes ({stages['detector'].name})")
     columns: dict[str, np.ndarray] = {}
     landmarks = get_skeleton("blazepose33")
     for role in ("generator", "lifter"):
         if role not in stages:
             continue
         if not takes_landmarks(stages[role]):
-            raise only_on_the_cpu(f"a {role} that takes no landmarks ({stages[role].name})")
+            raise NotWhole(f"a {role} that takes no landmarks ({stages[role].name})")
         names = stages[role].settings["landmarks"]
         columns[role] = np.array([landmarks.index(name) for name in names], np.int32)
     body, arrays, pair = assembly.model.body, networks.bundle.body(), assembly.pair
     bones = int((body.lbs_weights > 0).sum(1).max())
     if bones > MOST_BONES:
-        raise only_on_the_cpu(f"a body of {bones} bones a vertex")
+        raise NotWhole(f"a body of {bones} bones a vertex")
     calibration = None
     if topology != "mesh-only":
         if pair is None:
@@ -155,7 +162,7 @@ def parts_of(
         slots = (arrays[f"{pair.prefix}{part}"] for part in ("indices", "values", "offsets"))
         calibration = SparseWeights(*slots)
         if Perceptrons.read(arrays, pair.prefix, assembly.model, calibration):
-            raise only_on_the_cpu("a calibration with perceptrons")
+            raise NotWhole("a calibration with perceptrons")
     names = {role: stage.name for role, stage in stages.items()}
     return Parts(
         topology,
@@ -169,26 +176,14 @@ def parts_of(
     )
 
 
-def only_on_the_cpu(what: str) -> EngineError:
-    return EngineError(
-        f"device 'cuda' does not run {what}; it runs the topologies {', '.join(TOPOLOGIES)} of "
-        "bundles whose networks take the tracker's landmarks: use device='cpu'"
-    )
-
-
 def engines_of(bundle: Bundle, stages: Mapping[str, str], backend: str) -> dict[str, Engine]:
     """The engine of each role's stage. backend: of the GPU; "auto" takes the first that has all.
 
     Raises: EngineError, MissingDependency, BundleError: of the backend, or of each where it is
     "auto".
     """
-    backend = "torch-cuda" if backend == "torch" else backend
     if backend != "auto":
-        if backend not in BACKENDS_OF_THE_GPU:
-            raise EngineError(
-                f"backend {backend!r} does not run on device 'cuda'; expected auto or one of "
-                f"{', '.join(BACKENDS_OF_THE_GPU)}"
-            )
+        backend = backend_of_the_gpu(backend)
         return {role: bundle.engine(name, backend) for role, name in stages.items()}
     reasons = []
     for each in BACKENDS_OF_THE_GPU:
@@ -197,3 +192,14 @@ def engines_of(bundle: Bundle, stages: Mapping[str, str], backend: str) -> dict[
         except PchmrError as error:
             reasons.append(f"{each}: {error}")
     raise EngineError(f"no backend runs {bundle.manifest.name!r} on the GPU: {'; '.join(reasons)}")
+
+
+def backend_of_the_gpu(backend: str) -> str:
+    """The name as the table of backends has it. Raises: EngineError for one of the CPU."""
+    backend = "torch-cuda" if backend == "torch" else backend
+    if backend not in BACKENDS_OF_THE_GPU:
+        raise EngineError(
+            f"backend {backend!r} does not run on device 'cuda'; expected auto or one of "
+            f"{', '.join(BACKENDS_OF_THE_GPU)}"
+        )
+    return backend
