@@ -89,12 +89,14 @@ def to_bgr8(image: npt.NDArray[Any]) -> tuple[Image, list[str]]:
 
 
 def _to_8bit(image: npt.NDArray[Any]) -> Image:
-    """Scale to 0..255: by the depth of integers (12-bit data is often stored in 16), by 1 or the
-    largest value of floats."""
+    """Scale to 0..255: integers by the least depth that holds them (8 or 12 bits are often stored
+    in more), floats by 1 or the largest value."""
     values = np.nan_to_num(image.astype(np.float32), posinf=0.0, neginf=0.0)
     top = float(values.max(initial=0.0))
     if np.issubdtype(image.dtype, np.integer):
-        full = 4095.0 if 255 < top <= 4095 else float(np.iinfo(image.dtype).max)
+        most = np.iinfo(image.dtype).max
+        depths = (255, 4095, 65535, most)
+        full = float(min((depth for depth in depths if top <= depth <= most), default=most))
     else:
         full = max(1.0, top)
     return np.clip(values * (255.0 / full) + 0.5, 0, 255).astype(np.uint8)
@@ -104,7 +106,8 @@ def write_photo(path: Path | str, image: Image) -> Path:
     """Write a BGR image in the format its suffix names; a reader never sees half a file.
 
     Raises:
-        InputError: the suffix names no format that can be written.
+        InputError: the suffix names no format that can be written, or the place cannot be written
+            to, or is full.
     """
     path = Path(path)
     if not cv2.haveImageWriter(path.name):
@@ -113,8 +116,21 @@ def write_photo(path: Path | str, image: Image) -> Path:
     done, data = cv2.imencode(path.suffix, image, options)
     if not done:
         raise InputError(f"{path.suffix} cannot hold {image.shape} {image.dtype}: name it .png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    data.tofile(part)
-    os.replace(part, path)
+    part = part_of(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(data.data)
+        os.replace(part, path)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written ({error.strerror or error}): make room, or name another one"
+        ) from error
+    finally:
+        if part.exists():
+            part.unlink()
     return path
+
+
+def part_of(path: Path) -> Path:
+    """Where a file grows until it is whole: beside it, and not where another process writes it."""
+    return path.with_name(f"{path.name}.{os.getpid()}.part")

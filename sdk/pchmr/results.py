@@ -18,6 +18,7 @@ from pchmr_engines.errors import InputError
 
 from .closing import Closing
 from .people import Person
+from .photos import part_of
 
 # name in the file, and of the person's attribute -> dtype
 _FIELDS: dict[str, str] = {
@@ -174,7 +175,7 @@ class _JsonFrames:
     """A JSON document written frame by frame."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._part = path, path.with_name(path.name + ".part")
+        self._path, self._part = path, part_of(path)
         self._file = self._part.open("w", encoding="utf-8")
         self._file.write('{"frames": [')
         self._separator = "\n"

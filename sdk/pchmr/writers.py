@@ -14,7 +14,7 @@ from av.video.frame import VideoFrame
 from pchmr_engines.errors import InputError, PchmrError
 
 from .closing import Closing
-from .photos import Image
+from .photos import Image, part_of
 from .work_queue import WorkQueue
 
 _CLOCK = 90_000  # ticks a second, as in MPEG
@@ -25,9 +25,9 @@ _LIMITED = 1
 class VideoWriter(Closing):
     """Writes BGR frames as MP4 (H.264, yuv420p, index first). Use as a context manager.
 
-    While it runs, the video grows in `<name>.part`, in fragments that play as they are if the
-    process is killed; `close`, also after an exception, turns that into `path`. A frame of another
-    size is fitted in with black bars; odd sizes are cut to even, which H.264 needs.
+    While it runs, the video grows in `<name>.<process id>.part`, in fragments that play as they are
+    if the process is killed; `close`, also after an exception, turns that into `path`. A frame of
+    another size is fitted in with black bars; odd sizes are cut to even, which H.264 needs.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class VideoWriter(Closing):
                 "and between 0 and 1000 frames/s"
             )
         self._fps = fps
-        self._part = self.path.with_name(self.path.name + ".part")
+        self._part = part_of(self.path)
         self._waiting = WorkQueue[tuple[Image, int | None]](ahead)
         self._error: BaseException | None = None
         self._closed = False
@@ -119,7 +119,8 @@ class VideoWriter(Closing):
         """Encode what waits, make the file at `path` and return it; without frames there is none.
 
         Raises:
-            PchmrError: encoding failed; `path` holds what was encoded before that.
+            PchmrError: encoding failed; `path` holds what was encoded before that, or, where there
+                was no room to make it, the file in which it grew.
         """
         if self._closed:
             return self.path
@@ -127,7 +128,13 @@ class VideoWriter(Closing):
         self._waiting.end()
         self._thread.join()
         if self.frames:
-            _move_index_first(self._part, self.path)
+            try:
+                _move_index_first(self._part, self.path)
+            except (av.error.FFmpegError, OSError) as error:
+                raise PchmrError(
+                    f"{self.path} cannot be written ({error.strerror or error}); what was encoded "
+                    f"is in {self._part}: make room, and rename it"
+                ) from error
         self._part.unlink(missing_ok=True)
         self._check()
         return self.path
@@ -179,7 +186,7 @@ def _fit(image: Image, size: tuple[int, int]) -> Image:
 
 def _move_index_first(fragmented: Path, path: Path) -> None:
     """Rewrite a fragmented MP4 as a plain one that starts playing before it is all there."""
-    whole = path.with_name(path.name + ".tmp")
+    whole = fragmented.with_suffix(".tmp")
     try:
         with (
             av.open(str(fragmented)) as source,

@@ -1,5 +1,6 @@
 """Every kind of input, sound and damaged."""
 
+import errno
 import struct
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from pictures_made_up import BLUE, GREEN, RED, SIZE, WHITE, corners, make_video,
 from waiting import wait_until
 
 from pchmr.media import open_source, read_photo, write_photo
+from pchmr.photos import to_bgr8
 from pchmr.readers import Frame, Reader
 from pchmr.sources import Source
 from pchmr_engines.errors import InputError
@@ -56,6 +58,13 @@ def test_photo_depths_and_channels(tmp_path: Path, pixels, expected: int, note: 
     assert any(note in line for line in notes)
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.int32, np.uint32, np.int64])
+def test_photo_of_8_bits_in_wider_integers(dtype) -> None:
+    """As NumPy's arithmetic leaves it: not black."""
+    pixels = np.array([[[0, 128, 255]]])
+    np.testing.assert_array_equal(to_bgr8(pixels.astype(dtype))[0], pixels)
+
+
 def test_photo_in_floating_point(tmp_path: Path) -> None:
     path = tmp_path / "float.tif"
     assert cv2.imwrite(str(path), np.array([[0.0, 0.5, 1.0, np.nan]], np.float32))
@@ -92,6 +101,17 @@ def test_photo_out_in_its_own_format(tmp_path: Path, suffix: str) -> None:
 def test_photo_out_in_no_format(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"'a\.mp4': name it \.jpg, \.png"):
         write_photo(tmp_path / "a.mp4", quadrants())
+
+
+def test_photo_out_onto_a_full_disk(tmp_path: Path, monkeypatch) -> None:
+    def full(part: Path, data: bytes) -> None:
+        part.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(InputError, match=r"a\.png cannot be written \(No space .* make room"):
+        write_photo(tmp_path / "a.png", quadrants())
+    assert list(tmp_path.iterdir()) == []
 
 
 # Folders

@@ -1,5 +1,6 @@
 """The written video read back: pictures, times and sizes; interrupted, killed and refused."""
 
+import errno
 from pathlib import Path
 
 import av
@@ -88,13 +89,38 @@ def test_video_out_of_a_killed_process_plays(tmp_path: Path) -> None:
     writer = VideoWriter(tmp_path / "out.mp4", 5, SIZE)
     for _ in range(80):  # a fragment every 10 frames; x264 holds back some 40
         writer.write(quadrants())
-    part = tmp_path / "out.mp4.part"
+    (part,) = tmp_path.iterdir()
     wait_until(lambda: writer.frames == 80)
     copy = tmp_path / "left.mp4"
     copy.write_bytes(part.read_bytes())
     with open_source(copy) as source:
         assert len(list(source)) >= 10
     writer.close()
+
+
+def test_video_out_of_two_processes_is_that_of_the_last(tmp_path: Path, monkeypatch) -> None:
+    first = VideoWriter(tmp_path / "out.mp4", 25, SIZE)
+    monkeypatch.setattr("os.getpid", lambda: 1)
+    second = VideoWriter(tmp_path / "out.mp4", 25, SIZE)
+    for writer, frames in ((first, 3), (second, 5)):
+        for _ in range(frames):
+            writer.write(quadrants())
+    for writer, frames in ((first, 3), (second, 5)):
+        assert len(read_back(writer.close())) == frames
+    assert [file.name for file in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_video_out_that_cannot_be_made_keeps_its_parts(tmp_path: Path, monkeypatch) -> None:
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    writer = VideoWriter(tmp_path / "out.mp4", 25, SIZE)
+    writer.write(quadrants())
+    monkeypatch.setattr("pchmr.writers._move_index_first", full)
+    with pytest.raises(PchmrError, match=r"cannot be written \(No space .*is in .*part: make room"):
+        writer.close()
+    (part,) = tmp_path.iterdir()
+    assert len(read_back(part)) == 1
 
 
 def test_video_out_without_frames_leaves_nothing(tmp_path: Path) -> None:
