@@ -8,6 +8,9 @@ from typing import Any
 
 from .errors import EngineError, MissingDependency
 
+LARGE = 1024
+"""Bytes of a tensor that is no shape, index or axis."""
+
 
 def count_macs(path: str | Path, batch: int = 1) -> tuple[int, int]:
     """(multiply-adds, parameters) of a graph at one batch.
@@ -19,7 +22,10 @@ def count_macs(path: str | Path, batch: int = 1) -> tuple[int, int]:
         import onnx
     except ImportError as error:
         raise MissingDependency("onnx", "open", "counting multiply-adds") from error
-    model = onnx.load(path, load_external_data=False)  # the weights count by their shapes
+    model = onnx.load(path, load_external_data=False)
+    for tensor in model.graph.initializer:
+        if len(tensor.raw_data) > LARGE:  # weights count by their shapes, and are slow to pass on
+            tensor.ClearField("raw_data")
     for value in model.graph.input:
         dims = value.type.tensor_type.shape.dim
         if dims and not dims[0].HasField("dim_value"):

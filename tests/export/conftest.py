@@ -1,6 +1,8 @@
 """Fixtures of the export room's tests."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 import torch
@@ -27,13 +29,15 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.fixture(scope="session")
-def work(tmp_path_factory: pytest.TempPathFactory) -> WorkFolder:
+def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkFolder]:
     """Finished stages of all tests: each network is exported once."""
     torch.set_num_threads(1)
-    return WorkFolder(tmp_path_factory.mktemp("work"))
+    folder = tmp_path_factory.mktemp("work")
+    yield WorkFolder(folder)
+    shutil.rmtree(folder)  # gigabytes, which pytest would keep
 
 
 @pytest.fixture(scope="session")
 def stage_of(work: WorkFolder) -> StageOf:
-    """`stage_of(name)`: the seeded stage of a network."""
-    return lambda name: make_stage(name, work)
+    """`stage_of(name)`, `stage_of(name, role)`: the seeded stage of a network."""
+    return partial(make_stage, work)

@@ -17,10 +17,20 @@ from pchmr_export.stage_forms import StageForm, network_form
 from pchmr_export.work_folder import WorkFolder
 from pchmr_training.networks import NetworkSpec, get_network
 
+COMPOSITIONS = (
+    "spin_hmr+hrnet_w32_256x192+videopose3d_h36m_9",
+    "vibe+semgcn_plain",
+    "hmr_tf+cpn_tf50_256x192+pose2mesh_lifter19",
+    "hmr_tf+posenet_r50_18j",
+)
+"""Ready recipes that are exported whole: serial and parallel, every kind of stream and lifter."""
+SHARED = {network for name in COMPOSITIONS for network in name.split("+")}
+"""Networks whose stages are kept for other tests."""
+
 
 @dataclass(frozen=True)
 class SeededStage:
-    """A network of the registry in the first role that it can play."""
+    """A network of the registry in a role."""
 
     spec: NetworkSpec
     role: str
@@ -54,9 +64,10 @@ def recipe_of(name: str, role: str) -> Recipe:
     return Recipe(name, {role: StageRecipe(network=name, checkpoint="seeded")})
 
 
-def make_stage(name: str, work: WorkFolder) -> SeededStage:
-    role = next(role for role in reversed(ROLES) if name in plays(role))
+def make_stage(work: WorkFolder, name: str, role: str | None = None) -> SeededStage:
+    """role: by default the last one that the network can play."""
+    role = role or next(role for role in reversed(ROLES) if name in plays(role))
     return SeededStage(get_network(name), role, build_stage(recipe_of(name, role), role, work))
 
 
-StageOf = Callable[[str], SeededStage]
+StageOf = Callable[..., SeededStage]

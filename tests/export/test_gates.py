@@ -73,7 +73,6 @@ def mirrored(weights: np.ndarray) -> np.ndarray:
     return weights.reshape(17, 3, *weights.shape[1:])[order].reshape(weights.shape)
 
 
-SLOW = pytest.mark.slow
 SLIPS: dict[str, tuple[str, dict[str, Edit]]] = {
     "swapped channels": ("spin_hmr", {"conv1__weight": lambda w: w[:, ::-1].copy()}),
     "wrong mean": ("spin_hmr", {"image__offset": mean_of_another_network}),
@@ -85,22 +84,17 @@ SLIPS: dict[str, tuple[str, dict[str, Edit]]] = {
     "pixels of 0..1": ("spin_hmr", {"image__slope": lambda slope: slope / 255}),
     "dropped layer": (
         "spin_hmr",
-        {"layer3__4__conv3__weight": np.zeros_like, "layer3__4__conv3__weight_bias": np.zeros_like},
+        {"layer3__4__conv3__weight": np.zeros_like, "layer3__4__bn3__bias": np.zeros_like},
     ),
     "mirrored legs": (
         "videopose3d_h36m_9",
         {"step__shrink__weight": mirrored, "step__shrink__bias": mirrored},
     ),
-    "a norm forgotten": ("spin_hmr", {"layer4__2__conv2__weight_bias": np.zeros_like}),
+    "a norm forgotten": ("spin_hmr", {"layer4__2__bn2__bias": np.zeros_like}),
 }
 
 
-def _cost(slip: str) -> object:
-    """PoseNet's is slow: no other test wants it."""
-    return slip if SLIPS[slip][0] != "posenet_r50_18j" else pytest.param(slip, marks=SLOW)
-
-
-@pytest.mark.parametrize("slip", map(_cost, SLIPS))
+@pytest.mark.parametrize("slip", SLIPS)
 def test_a_planted_fault_fails(slip: str, tmp_path: Path, stage_of: StageOf) -> None:
     name, edits = SLIPS[slip]
     stage = stage_of(name)

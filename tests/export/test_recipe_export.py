@@ -1,7 +1,6 @@
 """Whole exports: every kind of composition, planted faults, resuming, a killed one, two at once.
 
-Serial with a temporal lifter; parallel with 2D joints and a lifter, and with 3D joints. Serial of
-official networks is in test_export_examples; the rest is slow.
+Of small custom networks, and of official ones; one more of those is in test_export_examples.
 """
 
 import os
@@ -19,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from export_cases import LIFTER, POSE2D, POSE3D, seeded, small_recipe
+from seeded_stages import COMPOSITIONS
 
 from pchmr_engines.bundle import Bundle, write_bundle
 from pchmr_engines.errors import InputError, PchmrError
@@ -40,12 +40,10 @@ POSE_STREAMS: dict[str, dict[str, Any]] = {
     "pose3d": {"pose3d": POSE3D},
 }
 SLOW = (
-    "hmr_tf+posenet_r50_18j",
-    "spin_hmr+cpn50_256x192+semgcn_plain",
+    "spin_hmr+cpn50_256x192+semgcn_linear16",
     "vibe+videopose3d_h36m_9",
     "hmmr_tf+videopose3d_h36m_27",
-    "hmr2+pose2mesh_lifter17",
-    "hmr_tf+cpn_tf50_256x192+pose2mesh_lifter19",
+    "hmr2+semgcn_nonlocal",
     "spin_hmr+hrnet_w32_256x192+videopose3d_h36m_243",
     "vibe+hrnet_w48_384x288+videopose3d_coco_243",
 )
@@ -96,13 +94,15 @@ def test_a_parallel_bundle_is_what_pytorch_computes(
     check_exported(recipe, export(recipe))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SLOW)
-def test_bundles_of_ready_recipes_are_what_pytorch_computes(name: str, tmp_path: Path) -> None:
-    recipe = ready_recipe(name)  # gigabytes, not to be kept
-    exported = export_recipe(recipe, tmp_path / "bundle", WorkFolder(tmp_path / "work"))
-    check_exported(recipe, exported)
-    shutil.rmtree(tmp_path)
+@pytest.mark.parametrize(
+    "name", [*COMPOSITIONS, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+)
+def test_bundles_of_ready_recipes_are_what_pytorch_computes(
+    name: str, work: WorkFolder, tmp_path: Path
+) -> None:
+    recipe = ready_recipe(name)
+    check_exported(recipe, export_recipe(recipe, tmp_path, work))
+    shutil.rmtree(tmp_path)  # gigabytes, which pytest would keep
 
 
 def test_a_custom_generator_of_vertices_needs_no_body_stage(

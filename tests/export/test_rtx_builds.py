@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
-from seeded_stages import StageOf
+from seeded_stages import COMPOSITIONS, StageOf
 
 from pchmr_engines.backends import tensorrt
 from pchmr_engines.bundle import Bundle
@@ -26,7 +26,8 @@ from pchmr_training.smpl import SmplLayer
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: no build was tested")
 
 SKELETON = "smpl24"
-OFFICIAL = ("spin_hmr", "videopose3d_h36m_243", "hrnet_w32_256x192", "vibe", "hmmr_tf")
+OFFICIAL = COMPOSITIONS[0].split("+")
+SLOW = ("videopose3d_h36m_243", "vibe", "hmmr_tf")
 
 
 def plan_size(
@@ -104,15 +105,15 @@ def test_what_is_refused_is_said_in_one_line(tmp_path: Path, open_bundle: Bundle
         plan_size(plain, stage.inputs, stage.outputs[:1])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", OFFICIAL)
+@pytest.mark.parametrize(
+    "name", [*OFFICIAL, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+)
 def test_the_stages_of_official_networks(name: str, stage_of: StageOf, tmp_path: Path) -> None:
     """Those of a clip a frame at a time, with their state as inputs and outputs."""
     made = stage_of(name)
     check_builds(made.path, made.stage.inputs, made.stage.outputs, tmp_path)
 
 
-@pytest.mark.slow
 def test_the_body_and_the_calibration(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     layer = SmplLayer(synthetic_body().body)
