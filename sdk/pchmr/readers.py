@@ -7,6 +7,7 @@ is `live`, yields frames once, and notes in `warnings` what it converted, skippe
 
 import glob
 import itertools
+import math
 import re
 import time
 from collections import Counter
@@ -173,8 +174,9 @@ class VideoReader(Reader):
         self._frames = self._decode()
         first = next(self._frames, None)
         if first is None:
+            why = f" ({self.incomplete})" if self.incomplete else ""
             raise InputError(
-                f"{self._location} holds no frame that decodes; expected a video: "
+                f"{self._location} holds no frame that decodes{why}; expected a video: "
                 "record or download it again"
             )
         self.size = (first.image.shape[1], first.image.shape[0])
@@ -216,6 +218,7 @@ class VideoReader(Reader):
     def _pictures(self) -> Iterator[tuple[VideoFrame, int]]:
         """Every frame that decodes, and when its packet was there; a damaged one is passed over."""
         packets = self._container.demux(self._stream)
+        shown_s = again_s = -math.inf
         while True:
             try:
                 packet = next(packets, None)
@@ -227,14 +230,36 @@ class VideoReader(Reader):
                 return
             try:
                 pictures = packet.decode()
-            except av.error.FFmpegError:
+            except av.error.FFmpegError as error:
+                if isinstance(error, BlockingIOError) and self._go_on_with_two_threads(shown_s):
+                    packets, again_s = self._container.demux(self._stream), shown_s
+                    continue
                 self.skipped += 1
                 self._notes["damaged packet skipped"] += 1
                 continue
             for picture in pictures:
+                if picture.time is not None and picture.time <= again_s:
+                    continue
                 if picture.is_corrupt:
                     self._notes["frame decoded with errors"] += 1
                 yield picture, captured_ns
+                shown_s = shown_s if picture.time is None else picture.time
+
+    def _go_on_with_two_threads(self, shown_s: float) -> bool:
+        """Open a file anew, before shown_s, if one thread decoded it.
+
+        One thread of FFmpeg's VP9 takes no packet after some damaged ones; two go on.
+        """
+        if self.kind != "video" or self._stream.codec_context.thread_count > 1:
+            return False
+        index = self._stream.index
+        self._container.close()
+        self._container = av.open(self._location)
+        (self._stream,) = (s for s in self._container.streams.video if s.index == index)
+        self._stream.codec_context.thread_count = 2
+        if shown_s > 0 and self._stream.time_base:
+            self._container.seek(int(shown_s / self._stream.time_base), stream=self._stream)
+        return True
 
     def _to_bgr(self, picture: VideoFrame) -> Image:
         # Unscaled 8-bit 4:2:0 takes swscale's fast path with POINT and one thread.

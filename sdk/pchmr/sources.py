@@ -162,6 +162,11 @@ def open_reader(
 ) -> Reader:
     """The reader of one input, opened, without a thread. Arguments and errors of `open_source`."""
     text = os.fspath(spec) if not isinstance(spec, int) else str(spec)
+    if not text:
+        raise InputError(
+            "the input's name is empty; expected a photo, video, folder of photos, stream URL or "
+            "camera index: name one (. is this folder)"
+        )
     camera = re.fullmatch(r"(?:/dev/video)?(\d+)", text)
     if camera and not Path(text).is_file():
         return CameraReader(int(camera[1]))

@@ -7,6 +7,7 @@ import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -140,7 +141,19 @@ def test_last_word_of_the_package_managers() -> None:
     assert assets._explain(pins.ASSETS["blazepose_heavy"], npm).endswith(
         "npm error code ECONNREFUSED: check the network, or set https_proxy"
     )
+    failed = "ERROR: Exception:\nTraceback (most recent call last):\nRuntimeError: broken\n"
+    assert "RuntimeError: broken: check" in assets._explain(pins.ASSETS["demo_video"], failed)
     assert "no message" in assets._explain(pins.ASSETS["demo_video"], "")
+
+
+def test_full_disk(toy: pins.Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What pip says of it may itself have found no room."""
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    usage = SimpleNamespace(free=toy.size - 1)
+    monkeypatch.setattr("pchmr.assets.shutil.disk_usage", lambda folder: usage)
+    with pytest.raises(AssetError, match=r"'weights' cannot be .* No space left .* make room"):
+        assets.fetch("weights")
+    assert _left(tmp_path) == []
 
 
 def test_interrupted(toy: pins.Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Every kind of input, sound and damaged."""
 
 import errno
+import random
 import struct
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ from waiting import wait_until
 
 from pchmr.media import open_source, read_photo, write_photo
 from pchmr.photos import to_bgr8
-from pchmr.readers import Frame, Reader
+from pchmr.readers import Frame, Reader, VideoReader
 from pchmr.sources import Source
 from pchmr_engines.errors import InputError
 
@@ -226,10 +227,38 @@ def test_video_damaged_in_the_middle_keeps_the_rest(tmp_path: Path) -> None:
     assert source.warnings
 
 
+def test_vp9_damaged_in_the_middle_keeps_the_rest(assets, tmp_path: Path) -> None:
+    """Alone, a thread of FFmpeg's decoder took nothing more after this damage."""
+    data = bytearray(assets("demo_video").read_bytes())
+    start = data.index(b"mdat")
+    for place in random.Random(2).choices(range(start, len(data)), k=60):
+        data[place] ^= 0x55
+    path = tmp_path / "hit.mp4"
+    path.write_bytes(data)
+    with open_source(path) as source:
+        times = [frame.t_ns for frame in source]
+    assert len(times) > 200  # of 230
+    assert times == sorted(set(times))
+    assert "damaged packet skipped" in source.warnings[0]
+    assert not source.incomplete
+
+
 def test_video_cut_before_its_index(video: Path) -> None:
     data = video.read_bytes()
     video.write_bytes(data[: data.index(b"moov")])
     with pytest.raises(InputError, match=r"no index \(moov\) .* cut short"):
+        open_source(video)
+
+
+def test_video_that_breaks_off_before_a_frame(video: Path, monkeypatch) -> None:
+    """As over HTTP, from a server that cannot go back to the pictures before the index."""
+
+    def broken(reader: VideoReader):
+        reader.incomplete = "could not be read further (Input/output error)"
+        yield from ()
+
+    monkeypatch.setattr(VideoReader, "_pictures", broken)
+    with pytest.raises(InputError, match=r"decodes \(could not .*\); expected a video: .*download"):
         open_source(video)
 
 
@@ -260,6 +289,8 @@ def test_file_without_pictures(tmp_path: Path) -> None:
 
 
 def test_missing_inputs(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"name is empty; .*\(\. is this folder\)"):
+        open_source("")
     with pytest.raises(InputError, match="no such file; expected a photo, video, folder"):
         open_source(tmp_path / "none.mp4")
     with pytest.raises(InputError, match="camera 97 gives no picture"):
