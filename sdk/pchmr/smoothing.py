@@ -87,6 +87,26 @@ class _DirectionFilter(PointFilter):
         return moved / np.maximum(np.linalg.norm(moved, axis=-1, keepdims=True), 1e-9)
 
 
+class PlaceFilter:
+    """Of a place (3,), metres, camera frame: its direction as seen by the camera, which the picture
+    shows well, and, more, its depth, which it does not. Speeds: of (x/z, y/z), and metres a second.
+    """
+
+    def __init__(self, directions: OneEuro, depths: OneEuro) -> None:
+        self._directions, self._depths = PointFilter(directions), PointFilter(depths)
+
+    @property
+    def lag_ms(self) -> float:
+        return self._directions.lag_ms
+
+    def __call__(self, t_ns: int, value: np.ndarray) -> np.ndarray:
+        if not value[2] > 0:
+            return value  # a placement that failed
+        depth = self._depths(t_ns, value[2:])
+        direction = self._directions(t_ns, (value[:2] / value[2])[None])[0]
+        return np.concatenate([direction * depth, depth])
+
+
 class BoneFilter:
     """Of joints (J, 3), metres: the directions of the bones and, more, their lengths. Their root
     stays where it is: it has no meaning in a target."""

@@ -6,7 +6,7 @@ from averaging_engine import AveragingEngine
 
 from pchmr.cuts import CutDetector
 from pchmr.geometry import rotmat_to_rotvec, rotvec_to_rotmat
-from pchmr.smoothing import BoneFilter, OneEuro, PointFilter, RotationFilter
+from pchmr.smoothing import BoneFilter, OneEuro, PlaceFilter, PointFilter, RotationFilter
 from pchmr.stages.base import Board, HostStage, Row
 from pchmr.stages.smoothed import Smoothed, smoothed
 from pchmr.stages.temporal import StreamingStage
@@ -44,6 +44,22 @@ def test_noise_is_smoothed_and_a_ramp_lags_as_it_says(rng: np.random.Generator) 
     behind_ms = 1e3 * (point - found)[0, 0] / speed
     assert behind_ms == pytest.approx(smooth.lag_ms, rel=0.02)
     assert behind_ms < 1e3 / (2 * np.pi * SETTINGS.least_hz)
+
+
+def test_a_place_follows_what_the_picture_shows_and_smooths_its_depth(
+    rng: np.random.Generator,
+) -> None:
+    """Somebody crosses the picture: neither does their speed let the noise of the depth through,
+    nor does that noise move where they are seen."""
+    smooth = PlaceFilter(OneEuro(2.0, 120.0), OneEuro(1.0, 0.0))
+    seen = np.stack([np.linspace(-0.2, 0.2, 120), np.zeros(120)], -1)
+    depth = 8.0 + rng.normal(scale=0.1, size=(120, 1))
+    given = np.concatenate([seen * depth, depth], -1)
+    found = np.array([smooth(t, place) for t, place in zip(times(120), given, strict=True)])
+    assert np.diff(found[:, 2]).std() < 0.2 * np.diff(depth[:, 0]).std()
+    assert np.abs(found[:, :2] / found[:, 2:] - seen)[60:].max() < 3e-3
+    behind = np.array([0.0, 0.0, -1.0])
+    assert smooth(times(121)[-1], behind) is behind
 
 
 @pytest.mark.parametrize("kind", [PointFilter, RotationFilter])
@@ -96,8 +112,8 @@ class Giver(HostStage):
     gives = frozenset({"translation", "target"})
 
     def collect(self, board: Board) -> None:
-        for name in self.gives:
-            board[name] = board["start"][:, None, None] * np.ones((24, 3))
+        board["target"] = board["start"][:, None, None] * np.ones((24, 3))
+        board["translation"] = board["start"][:, None] * np.eye(3)[2]
 
 
 def test_a_temporal_network_is_not_smoothed_again() -> None:
@@ -121,12 +137,12 @@ def test_each_person_has_filters_of_their_own_and_starts_anew() -> None:
         board["start"] = np.array([value for _, _, value in people])
         for step in (stage.prepare, stage.collect):
             step(board)
-        return [float(x) for x in board["translation"][:, 0, 0]]
+        return [float(x) for x in board["translation"][:, 2]]
 
-    assert places(0, [(1, 0, 0.0), (2, 0, 5.0)]) == [0.0, 5.0]
-    first, second = places(1, [(2, 0, 6.0), (1, 0, 1.0)])
+    assert places(0, [(1, 0, 3.0), (2, 0, 5.0)]) == [3.0, 5.0]
+    first, second = places(1, [(2, 0, 6.0), (1, 0, 4.0)])
     assert 5.0 < first < 6.0
-    assert 0.0 < second < 1.0
+    assert 3.0 < second < 4.0
     assert places(2, [(1, 1, 9.0)]) == [9.0]  # another epoch
     assert places(3, [(1, 1, 9.0), (2, 0, 1.0)])[1] == 1.0  # who was away
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pchmr_kernels.skeletons import Skeleton
 
-from ..smoothing import BoneFilter, Filter, OneEuro, PointFilter, RotationFilter
+from ..smoothing import BoneFilter, Filter, OneEuro, PlaceFilter, PointFilter, RotationFilter
 from .base import Board, Stage, TemporalStage
 
 POSE = OneEuro(least_hz=2.0, slope=3.0)
@@ -17,8 +17,10 @@ LENGTHS = OneEuro(least_hz=0.5, slope=0.0)
 """Of bones: they do not change."""
 SHAPE = OneEuro(least_hz=0.5, slope=0.0)
 """Of betas: nor do they."""
-PLACE = OneEuro(least_hz=1.0, slope=4.0)
-"""Of the translation: Hz, and Hz for each metre a second."""
+DIRECTION = OneEuro(least_hz=2.0, slope=120.0)
+"""Of where the translation is seen: Hz, and Hz for each radian a second."""
+DEPTH = OneEuro(least_hz=1.0, slope=4.0)
+"""Of the translation's depth: Hz, and Hz for each metre a second."""
 TRUST = OneEuro(least_hz=3.0, slope=0.0)
 """Of the confidence of joints."""
 
@@ -84,7 +86,7 @@ def smoothed(stages: Sequence[Stage], skeleton: Skeleton) -> list[Stage]:
     filters: dict[str, Callable[[], Any]] = {
         "rotmats": partial(RotationFilter, POSE),
         "betas": partial(PointFilter, SHAPE),
-        "translation": partial(PointFilter, PLACE),
+        "translation": partial(PlaceFilter, DIRECTION, DEPTH),
         "target": partial(BoneFilter, skeleton, POSE, LENGTHS),
         "confidence": partial(PointFilter, TRUST),
     }
