@@ -23,8 +23,7 @@ from pchmr_kernels.cuda_host import check_context
 
 NATIVE = Path(__file__).with_name("native")
 
-# The C ABI's own functions, which the headers declare, are nothing to NVRTC without the last.
-OPTIONS = ("-std=c++17", f"-I{NATIVE}", "-default-device")
+OPTIONS = ("-std=c++17", f"-I{NATIVE}")
 
 KERNELS = {
     "pchmr_calibrate": "calibrate.cu",
@@ -191,6 +190,7 @@ class CupyRuntime:
 
     def __init__(self, cupy: Any) -> None:
         self.cupy = cupy
+        self.functions: dict[str, Any] = {}  # CuPy keeps one a device behind each
         self.modules = {
             file: cupy.RawModule(code=source(file), options=OPTIONS)
             for file in sorted(set(KERNELS.values()))
@@ -218,8 +218,10 @@ class CupyRuntime:
     def on(self, stream: int | None) -> AbstractContextManager[Any]:
         if stream is None:
             return nullcontext()
-        foreign: AbstractContextManager[Any] = self.cupy.cuda.Stream.from_external(_Stream(stream))
-        return foreign
+        cuda = self.cupy.cuda
+        if not hasattr(cuda.Stream, "from_external"):  # before CuPy 14
+            return cuda.ExternalStream(stream)
+        return cuda.Stream.from_external(_Stream(stream))
 
     def launch(
         self,
@@ -230,8 +232,9 @@ class CupyRuntime:
         job: ctypes.Structure,
     ) -> None:
         by_value = np.frombuffer(bytes(job), np.dtype((np.void, ctypes.sizeof(job))))
-        function = self.modules[KERNELS[kernel]].get_function(kernel)
-        function(grid, (threads,), (by_value,), shared_mem=shared_bytes)
+        if kernel not in self.functions:
+            self.functions[kernel] = self.modules[KERNELS[kernel]].get_function(kernel)
+        self.functions[kernel](grid, (threads,), (by_value,), shared_mem=shared_bytes)
 
 
 def _device(name: str, array: Any) -> tuple[int, int | None]:

@@ -1,11 +1,15 @@
 """The CUDA kernels compiled for every supported device, on a machine that may have none."""
 
 import ctypes
+import importlib.util
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -80,26 +84,71 @@ def test_the_compiler_of_each_device_too(sm, tmp_path):
         check_resources(log, [sm], [file])
 
 
-def check_nvrtc(sm: int) -> None:
-    """Compile with the options that CuPy gets from cuda_runtime.py."""
-    pytest.importorskip("cupy", reason="not tested: compiling with NVRTC (no cupy here)")
-    from cupy.cuda import nvrtc
+def nvrtc_libraries():
+    """NVRTC's libraries of the wheels that are installed, by file name."""
+    spec = importlib.util.find_spec("nvidia")
+    folders = spec.submodule_search_locations if spec else ()
+    found = (path for folder in folders for path in Path(folder).glob("*/lib/libnvrtc.so.*"))
+    return {path.name: path for path in sorted(found)}
 
-    try:
-        version = nvrtc.getVersion()
-    except (ImportError, RuntimeError) as error:
-        pytest.skip(f"not tested: compiling with NVRTC ({error})")
-    if version < (13, 0):
-        pytest.skip(f"not tested: compiling with NVRTC (13 knows all devices; here is {version})")
-    for file in FILES:
-        program = nvrtc.createProgram(cuda_runtime.source(file), file, (), ())
-        options = (*cuda_runtime.OPTIONS, "-ftz=true", f"-arch=sm_{sm}")  # the last two are CuPy's
-        nvrtc.compileProgram(program, (*options, "--ptxas-options=-v"))
-        check_resources(nvrtc.getProgramLog(program), [sm], [file])
+
+class Nvrtc:
+    """The compiler itself, so that neither CuPy nor a driver is needed."""
+
+    def __init__(self, path):
+        for builtins in path.parent.glob("libnvrtc-builtins.so.*"):
+            ctypes.CDLL(str(builtins), ctypes.RTLD_GLOBAL)
+        self.library = ctypes.CDLL(str(path))
+        major, minor = ctypes.c_int(), ctypes.c_int()
+        assert not self.library.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor))
+        self.version = major.value, minor.value
+
+    def compile(self, file, *options):
+        """What it says; it must compile."""
+        program, size = ctypes.c_void_p(), ctypes.c_size_t()
+        text = cuda_runtime.source(file).encode()
+        create = self.library.nvrtcCreateProgram
+        assert not create(ctypes.byref(program), text, file.encode(), 0, None, None)
+        given = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
+        failed = self.library.nvrtcCompileProgram(program, len(options), given)
+        self.library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+        log = ctypes.create_string_buffer(size.value)
+        self.library.nvrtcGetProgramLog(program, log)
+        self.library.nvrtcDestroyProgram(ctypes.byref(program))
+        assert not failed, log.value.decode()
+        return log.value.decode()
+
+
+def check_nvrtc(sm: int) -> None:
+    """Compile with the options that CuPy gets from cuda_runtime.py and those that it adds."""
+    libraries = nvrtc_libraries()
+    if not libraries:
+        pytest.skip("not tested: compiling with NVRTC (pip install nvidia-cuda-nvrtc-cu12)")
+    for path in libraries.values():
+        nvrtc = Nvrtc(path)
+        if sm > 90 and nvrtc.version < (13, 0):
+            pytest.skip(f"not tested: NVRTC {nvrtc.version} knows no sm_{sm}")
+        added = "-ftz=true", "--device-as-default-execution-space", f"-arch=sm_{sm}"
+        for file in FILES:
+            log = nvrtc.compile(file, *cuda_runtime.OPTIONS, *added, "--ptxas-options=-v")
+            check_resources(log, [sm], [file])
 
 
 def test_nvrtc_compiles_every_kernel_as_nvcc_does():
     check_nvrtc(90)
+
+
+def test_nvrtc_needs_no_option_that_cupy_adds():
+    """CuPy 14 says that functions are the device's, earlier ones do not; NVRTC 12 takes it once."""
+    for path in nvrtc_libraries().values():
+        Nvrtc(path).compile("crop.cu", *cuda_runtime.OPTIONS, "-arch=sm_90")
+
+
+def test_some_compiler_is_here():
+    """Else nothing above was tested, and nobody would see it."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        pytest.skip("not tested: the CUDA kernels are compiled on Linux, x86-64")
+    assert shutil.which("nvcc") or nvrtc_libraries(), "no CUDA compiler: pip install 'pchmr[dev]'"
 
 
 @pytest.mark.slow
@@ -139,6 +188,40 @@ def test_the_c_abi_refuses_what_is_too_large_and_says_why_nothing_was_launched(c
 def test_cupy_takes_the_address_of_a_stream():
     pytest.importorskip("cupy", reason="not tested: streams of CuPy (no cupy here)")
     assert cuda_runtime.runtime().on(64).ptr == 64
+
+
+def test_a_kernel_is_looked_up_once_and_gets_its_job_by_value():
+    """As CuPy has it: an array of one element, as large as the job; a stream stays its owner's."""
+    looked_up, calls = [], []
+
+    class Module:
+        def __init__(self, code, options):
+            assert options == cuda_runtime.OPTIONS
+
+        def get_function(self, name):
+            looked_up.append(name)
+            return lambda grid, block, args, shared_mem: calls.append(
+                (grid, block, args[0], shared_mem)
+            )
+
+    class Stream:
+        @classmethod
+        def from_external(cls, stream):
+            return stream.__cuda_stream__()
+
+    old = SimpleNamespace(Stream=object, ExternalStream=lambda address: ("old", address))
+    cupy = SimpleNamespace(RawModule=Module, cuda=SimpleNamespace(Stream=Stream))
+    run = cuda_runtime.CupyRuntime(cupy)
+    job = cuda.JobStruct(batch=3)
+    for _ in range(2):
+        run.launch("pchmr_blend", (2, 3), 128, 64, job)
+    assert looked_up == ["pchmr_blend"]
+    (grid, block, by_value, shared), _ = calls
+    assert (grid, block, shared, by_value.size) == ((2, 3), (128,), 64, 1)
+    assert by_value.tobytes() == bytes(job)
+    assert run.on(7) == (0, 7)
+    cupy.cuda = old
+    assert run.on(7) == ("old", 7)
 
 
 def test_without_cupy_the_extra_is_named(monkeypatch):

@@ -23,7 +23,9 @@ typedef long long int64_t;
 extern "C" {
 #endif
 
-#if defined(__GNUC__)
+#if defined(__CUDACC_RTC__) /* knows no function of the host */
+#define PCHMR_API __device__
+#elif defined(__GNUC__)
 #define PCHMR_API __attribute__((visibility("default")))
 #else
 #define PCHMR_API
