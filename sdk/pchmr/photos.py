@@ -1,6 +1,7 @@
 """Photos of any format and depth as BGR uint8, and photos written whole or not at all."""
 
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ MAX_PIXELS = 1 << 26
 """Larger photos are shrunk to this many pixels (8192 x 8192, 200 MB as BGR)."""
 
 _JPEG = b"\xff\xd8"
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def is_photo(path: Path) -> bool:
@@ -43,6 +45,8 @@ def read_photo(path: Path) -> tuple[Image, list[str]]:
         raise InputError(f"{path}: {error.strerror or error}; expected a readable photo") from error
     if not data.size:
         raise InputError(f"{path} is empty (0 bytes); expected a photo: copy the file again")
+    if data[: len(_PNG)].tobytes() == _PNG and (damage := _png_damage(data)):
+        raise InputError(f"{path} is a PNG that {damage}: copy the file again")
     # Only IMREAD_COLOR turns a JPEG upright and undoes CMYK; only IMREAD_UNCHANGED keeps alpha.
     jpeg = data[:2].tobytes() == _JPEG
     try:
@@ -57,6 +61,23 @@ def read_photo(path: Path) -> tuple[Image, list[str]]:
             "(JPEG, PNG, WebP, TIFF, BMP, AVIF, ...), or is cut short: convert it to JPEG or PNG"
         )
     return to_bgr8(np.asarray(image))
+
+
+def _png_damage(data: npt.NDArray[np.uint8]) -> str:
+    """What is wrong with a PNG's chunks, empty for nothing: libpng would write to stderr itself."""
+    at, kind = len(_PNG), ""
+    while kind != "IEND":
+        length = int.from_bytes(data[at : at + 4].tobytes(), "big")
+        end = at + 12 + length
+        if end > len(data):
+            return "is cut short"
+        kind = data[at + 4 : at + 8].tobytes().decode("latin-1")
+        if zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(
+            data[end - 4 : end].tobytes(), "big"
+        ):
+            return f"is damaged (checksum of {kind!r})"
+        at = end
+    return ""
 
 
 def to_bgr8(image: npt.NDArray[Any]) -> tuple[Image, list[str]]:

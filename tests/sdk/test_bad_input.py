@@ -215,16 +215,30 @@ def test_inputs_that_are_not_there(run: Run, tmp_path: Path) -> None:
     assert "expected a stream that answers" in run("http://127.0.0.1:9/stream").error
 
 
-def test_opencv_adds_nothing_to_the_one_line(tmp_path: Path) -> None:
-    """Its own warnings go past Python, to the process's stderr."""
-    (tmp_path / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + bytes(20))
+PNG = cv2.imencode(".png", np.arange(3 * 64 * 64, dtype=np.uint8).reshape(64, 64, 3))[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda png: png[:200], "cut.png is a PNG that is cut short: copy the file again"),
+        (lambda png: png[:80] + b"#" + png[81:], "is a PNG that is damaged (checksum of 'IDAT')"),
+        (lambda png: png[:20] + b"#" + png[21:], "is a PNG that is damaged (checksum of 'IHDR')"),
+        (lambda png: b"\xff\xd8\xff\xe0" + bytes(60), "or is cut short: convert it"),
+    ],
+)
+def test_opencv_adds_nothing_to_the_one_line(
+    damage: Callable[[bytes], bytes], said: str, tmp_path: Path
+) -> None:
+    """Its own warnings, and those of libpng, go past Python, to the process's stderr."""
+    (tmp_path / "cut.png").write_bytes(damage(PNG))
     done = subprocess.run(
         [sys.executable, "-c", "from pchmr.cli.main import main; main()", "run", "cut.png"],
         capture_output=True,
         text=True,
         cwd=tmp_path,
     )
-    assert "or is cut short: convert it" in Outcome(done.returncode, done.stdout, done.stderr).error
+    assert said in Outcome(done.returncode, done.stdout, done.stderr).error
 
 
 def test_a_file_that_may_not_be_read(run: Run, astronaut: Image, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What a profile adds up: parts of made-up spans, ratios of made-up times, a trace that loads."""
 
 import json
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -249,6 +250,47 @@ def test_the_interval_holds_the_true_ratio_and_tells_of_rounds_that_differ(
         hits += compare.ratio_of(a, 1.1 * b, 50)["low"] <= 1.1
     assert hits >= 16
     assert width[0.05] > 1.2 * width[0.0]
+
+
+def test_pairs_cancel_what_a_frame_costs_and_who_was_first() -> None:
+    """Frames of 10 to 30 ms, the second time in half: B over A is what it is, to a percent."""
+    rng = np.random.default_rng(0)
+    cost = np.repeat(rng.uniform(10, 30, (2, 25)), compare.GROUP, axis=1)
+    second = np.tile([0.5, 1.0, 1.0, 0.5], 25)  # who is second: B in frames 0 and 3 of a group
+    a, b = cost * (1.5 - second), 1.01 * cost * second
+    found = compare.ratio_of(a, b, None)
+    assert list(found.values()) == pytest.approx([1.01] * 3, abs=1e-3)
+    assert compare.ratio_of(a[:, :3], b[:, :3], None)["ratio"] > 0  # fewer than a group
+
+
+def test_the_warm_up_is_in_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first frame takes a second and has nobody, later ones 1 ms."""
+    clock, recorder = [0], Recorder()
+    monkeypatch.setattr("pchmr.profiling.measure.perf_counter_ns", lambda: clock[0])
+
+    class Warming(Ticking):
+        def __call__(self, image: int, t_ns: int) -> list[SimpleNamespace]:
+            super().__call__(image, t_ns)
+            clock[0] += 0 if image else 1000 * MS
+            return [SimpleNamespace(latency_ms={"smoothing_lag": 5.0})] if image else []
+
+    class Frames(list):
+        live, dropped = False, 0
+
+        def __iter__(self) -> Iterator[SimpleNamespace]:
+            for number in range(14):
+                self.dropped += 1 if number < 11 else 2  # of which 11 are those of the warm-up
+                yield SimpleNamespace(
+                    image=number, t_ns=0, cut=False, captured_ns=clock[0], received_ns=clock[0]
+                )
+
+    measured = measure(Warming("a", 1.0, clock, []), recorder, Frames(), 4, draw=False)
+    assert measured.camera_to_mesh_ms == [1.0] * 4
+    assert measured.smoothing_lag_ms == [5.0] * 4
+    assert (measured.frames, measured.frames_with_people, measured.people) == (4, 4, 4)
+    assert measured.dropped == 6
+    assert measured.seconds == pytest.approx(0.004)
+    assert {span.frame for span in measured.spans} == {0, 1, 2, 3}
 
 
 def test_a_source_that_ends_in_the_warm_up_is_an_error() -> None:

@@ -85,6 +85,25 @@ def test_a_box_is_grown_about_its_middle() -> None:
         np.testing.assert_allclose(middle, [180, 240])
 
 
+@pytest.mark.parametrize(
+    ("box", "grown"),
+    [
+        ((640.0, 480, 640, 480), (638, 478, 640, 480)),  # what is left of a box outside the frame
+        ((0.0, 0, 0, 0), (0, 0, 2, 2)),
+        ((100.0, 60, 100, 420), (100, 60, 102, 420)),
+        ((639.5, 60, 640, 420), (638, 60, 640, 420)),
+        ((100.0, 60, 103, 64), (100, 60, 103, 64)),  # larger ones stay
+    ],
+)
+def test_a_box_has_two_pixels_of_the_frame(box: tuple, grown: tuple) -> None:
+    network = CropNetwork(Engine("image", 224, 224, 3), Crop((224, 224), "rgb", "vibe"), 1, 1)
+    network.prepare(image(), np.array([box]))
+    x0, y0, x1, y1 = grown
+    assert network.affine[0, 0, 0] == pytest.approx(1.1 * max(x1 - x0, y1 - y0) / 224)
+    middle = network.to_frame(np.array([[[112.0, 112.0]]]))[0, 0]
+    np.testing.assert_allclose(middle, [(x0 + x1) / 2, (y0 + y1) / 2])
+
+
 def test_rows_may_be_shaped_otherwise() -> None:
     engine = Engine("keypoints", 34)
     stage = NetworkStage("lifter", engine, {"keypoints": "given"}, {"row": "out"}, 4, 1)
