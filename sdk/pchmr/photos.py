@@ -45,7 +45,7 @@ def read_photo(path: Path) -> tuple[Image, list[str]]:
         raise InputError(f"{path}: {error.strerror or error}; expected a readable photo") from error
     if not data.size:
         raise InputError(f"{path} is empty (0 bytes); expected a photo: copy the file again")
-    if data[: len(_PNG)].tobytes() == _PNG and (damage := _png_damage(data)):
+    if data[: len(_PNG)].tobytes() == _PNG and (damage := _png_damage(data.tobytes())):
         raise InputError(f"{path} is a PNG that {damage}: copy the file again")
     # Only IMREAD_COLOR turns a JPEG upright and undoes CMYK; only IMREAD_UNCHANGED keeps alpha.
     jpeg = data[:2].tobytes() == _JPEG
@@ -63,19 +63,16 @@ def read_photo(path: Path) -> tuple[Image, list[str]]:
     return to_bgr8(np.asarray(image))
 
 
-def _png_damage(data: npt.NDArray[np.uint8]) -> str:
+def _png_damage(png: bytes) -> str:
     """What is wrong with a PNG's chunks, empty for nothing: libpng would write to stderr itself."""
-    at, kind = len(_PNG), ""
-    while kind != "IEND":
-        length = int.from_bytes(data[at : at + 4].tobytes(), "big")
-        end = at + 12 + length
-        if end > len(data):
+    at, kind = len(_PNG), b""
+    while kind != b"IEND":
+        end = at + 12 + int.from_bytes(png[at : at + 4], "big")
+        if end > len(png):
             return "is cut short"
-        kind = data[at + 4 : at + 8].tobytes().decode("latin-1")
-        if zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(
-            data[end - 4 : end].tobytes(), "big"
-        ):
-            return f"is damaged (checksum of {kind!r})"
+        kind = png[at + 4 : at + 8]
+        if zlib.crc32(png[at + 4 : end - 4]) != int.from_bytes(png[end - 4 : end], "big"):
+            return f"is damaged (checksum of {kind.decode('latin-1')!r})"
         at = end
     return ""
 
