@@ -6,9 +6,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from math import isfinite
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from .engine import TensorSpec
+    from .manifest import Graph
 
 BundleArgument = Annotated[
     str, typer.Argument(metavar="BUNDLE", help="open, open-plus, or a bundle's folder or zip.")
@@ -17,6 +21,7 @@ TrustOption = Annotated[
     bool, typer.Option("--trust", help="Allow stages in formats that can run code.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
+ON_CPU = ("onnxruntime", "openvino")
 
 
 def verify(
@@ -60,6 +65,9 @@ def verify(
                 for gate in gates
             ],
         )
+    if rounded := {g.backend for g in gates if g.precision == "fp16" and g.backend in ON_CPU}:
+        names = " and ".join(sorted(rounded))
+        typer.echo(f"{names} computes fp16 in float32 on a CPU: its rounding is not seen", err=True)
     if not all(gate.passed for gate in gates):
         raise typer.Exit(1)
 
@@ -69,8 +77,8 @@ def inspect(
 ) -> None:
     """Show a bundle: stages, shapes, multiply-adds, sizes, licences.
 
-    Also the precisions, how much of its accuracy gate each stage spent when it was exported, and
-    the engines built from it."""
+    Also how far each graph was off the framework when it was exported (of its outputs the one
+    nearest to what its gate allows) or how it was judged, and the engines built from it."""
     from .bundle import Bundle
     from .device_engines import listings
 
@@ -83,29 +91,32 @@ def inspect(
         print_json({**asdict(manifest), "path": str(loaded.root), "bytes": sizes, "built": engines})
         return
     typer.echo(f"{manifest.name}: {', '.join(manifest.topologies)}  ({loaded.root})")
-    rows: list[tuple[str, ...]] = []
     licences: dict[str, list[str]] = {}
     for stage in manifest.stages:
-        spent = [
-            [gate.value / gate.tolerance for gate in graph.parity.values()]
-            for graph in stage.graphs
-        ]
-        weights = [
-            sizes[graph.file] + sum(sizes[ref.file] for ref in graph.external)
-            for graph in stage.graphs
-        ]
-        rows.append(
-            (
-                f"{stage.name}\n{stage.role}",
-                "\n".join([*map(str, stage.inputs), *(f"-> {spec}" for spec in stage.outputs)]),
-                "\n".join(graph.precision for graph in stage.graphs),
-                "\n".join(f"{max(shares):.1%}" if shares else "" for shares in spent),
-                "" if stage.macs is None else f"{stage.macs / 1e6:.1f}",
-                "\n".join(f"{size / 1e6:.2f}" for size in weights),
-            )
-        )
         licences.setdefault(stage.provenance.licence, []).append(stage.name)
-    print_table(("stage", "tensors", "precision", "of gate", "M MACs", "MB"), rows)
+    print_table(
+        ("stage", "role", "precision", "accuracy at export", "M MACs", "MB"),
+        [
+            (
+                *(("", "") if place else (stage.name, stage.role)),
+                *(graph.precision, _accuracy(graph)),
+                "" if place or stage.macs is None else f"{stage.macs / 1e6:.1f}",
+                f"{sum(sizes[name] for name in graph.files) / 1e6:.2f}",
+            )
+            for stage in manifest.stages
+            for place, graph in enumerate(stage.graphs)
+        ],
+    )
+    print_table(
+        ("", "takes", "gives"),
+        [
+            (
+                stage.name,
+                *("\n".join(map(_tensor, specs)) for specs in (stage.inputs, stage.outputs)),
+            )
+            for stage in manifest.stages
+        ],
+    )
     if manifest.body:
         typer.echo(f"body: {manifest.body.file}, {sizes[manifest.body.file] / 1e6:.2f} MB")
         licences.setdefault(manifest.body.provenance.licence, []).append("body")
@@ -117,6 +128,22 @@ def inspect(
         typer.echo(f"engines of {target}: {stages}")
     for licence, names in licences.items():
         typer.echo(f"licence of {', '.join(names)}: {licence}")
+
+
+def _tensor(spec: TensorSpec) -> str:
+    """Name and shape, and the type where it is not the usual one."""
+    return str(spec).removesuffix(" float32")
+
+
+def _accuracy(graph: Graph) -> str:
+    """The output that is nearest to what its gate allows, and how far it is off; of a lower
+    precision, whose gates only say that nothing changed, how it was judged."""
+    if graph.precision != "fp32" and graph.notes:
+        return "; ".join(graph.notes)
+    if not graph.parity:
+        return ""
+    name, gate = max(graph.parity.items(), key=lambda item: item[1].value / item[1].tolerance)
+    return f"{name} {gate.value:.2g} {gate.unit}".rstrip()
 
 
 def print_json(value: object) -> None:

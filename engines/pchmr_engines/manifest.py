@@ -99,6 +99,11 @@ class Graph:
         """The format: ".onnx", or ".pt2" of a torch.export program."""
         return PurePosixPath(self.file).suffix
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The graph's own file, and those of its weights."""
+        return self.file, *(ref.file for ref in self.external)
+
 
 @dataclass(frozen=True)
 class Stage:

@@ -24,7 +24,10 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+
+from torch import nn
 
 from pchmr_engines.bundle import Bundle, check_target, write_bundle
 from pchmr_engines.errors import InputError
@@ -32,14 +35,15 @@ from pchmr_engines.manifest import BodyFile, Manifest, Precision
 from pchmr_engines.store import folder_beside, npz_bytes, path_inside, sha256_of
 from pchmr_engines.verify import Gate, verify_bundle
 
-from .custom_stage import check_trust, check_vertices, is_file, load_custom
+from .custom_stage import OnnxModule, check_trust, check_vertices, is_file, load_custom
 from .gates import check, installed_backends
 from .lowering import LoweredBundle, Wanted, lower_bundle, lower_precisions
 from .people_stages import build_people_stage
 from .recipe import MADE_BODIES, PEOPLE, Recipe
 from .recipe_body import RecipeBody, make_body
-from .stage_build import BuiltStage, build_stage, load_network
+from .stage_build import BuiltStage, build_stage, load_network, stage_module
 from .stage_forms import LoadedNetwork
+from .torch_programs import OPEN_MODULES
 from .work_folder import WorkFolder, locked
 
 Progress = Callable[[str], None]
@@ -49,11 +53,13 @@ SPARE = 2**28  # bytes, beside the weights
 
 @dataclass(frozen=True)
 class Exported:
-    """bundle: as written. gates: all that were met, of stages and of the composition. lowered:
-    what became of other precisions than fp32, where the recipe wants some."""
+    """bundle: as written. gates: all that were met, of stages and of the composition. modules:
+    stage -> what makes the module it was exported from, as far as there is one. lowered: what
+    became of other precisions than fp32, where the recipe wants some."""
 
     bundle: Bundle
     gates: tuple[Gate, ...]
+    modules: Mapping[str, Callable[[], nn.Module]]
     lowered: LoweredBundle | None = None
 
 
@@ -99,7 +105,9 @@ def export_recipe(
         composed = _composition(recipe, body, manifest, files, work, custom)
         gates = (*(gate for stage in built for gate in stage.gates), *composed)
         manifest = _with_composition(manifest, composed)
-        return _written(target, manifest, files, gates, recipe.wanted, work, progress)
+        wanted = recipe.wanted
+        bundle, lowered = _written(target, manifest, files, wanted, work, progress)
+        return Exported(bundle, gates, _modules(recipe, custom), lowered)
 
 
 def export_open(
@@ -126,18 +134,18 @@ def export_open(
             for backend in installed_backends()
             for gate in check(verify_bundle(bundle, backend, precision="fp32"))
         )
-        return _written(target, bundle.manifest, files, gates, wanted, work, progress)
+        written, lowered = _written(target, bundle.manifest, files, wanted, work, progress)
+        return Exported(written, gates, OPEN_MODULES, lowered)
 
 
 def _written(
     target: Path,
     manifest: Manifest,
     files: Mapping[str, bytes | Path],
-    gates: tuple[Gate, ...],
     wanted: Wanted,
     work: WorkFolder,
     progress: Progress,
-) -> Exported:
+) -> tuple[Bundle, LoweredBundle | None]:
     """The bundle, with the graphs of other precisions than fp32 that held."""
     lowered = None
     if lower_precisions(wanted):
@@ -146,7 +154,20 @@ def _written(
             lowered = lower_bundle(bundle, wanted, work, progress)
         manifest, files = replace(manifest, stages=lowered.stages), {**files, **lowered.files}
     progress("bundle")
-    return Exported(write_bundle(target, manifest, files), gates, lowered)
+    return write_bundle(target, manifest, files), lowered
+
+
+def _modules(
+    recipe: Recipe, custom: Mapping[str, LoadedNetwork]
+) -> dict[str, Callable[[], nn.Module]]:
+    """Of registered networks and the user's own modules; an ONNX file has none."""
+    found = {name: OPEN_MODULES[name] for name in PEOPLE}
+    for name in recipe.stages:
+        if name not in custom:
+            found[name] = partial(stage_module, recipe, name)
+        elif (form := custom[name].form) and not isinstance(form.module, OnnxModule):
+            found[name] = partial(getattr, form, "graph_module")
+    return found
 
 
 def _composition(

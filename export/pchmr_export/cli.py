@@ -135,7 +135,7 @@ def _export_bundle(
             from .report import write_report
 
             tell("report: times of every stage")
-            written = write_report(bundle, exported.gates, lowered)
+            written = write_report(bundle, exported.gates, lowered, modules=exported.modules)
     _print_gates(exported.gates)
     if lowered:
         _print_lowered(lowered)

@@ -33,11 +33,13 @@ class StageTime:
 
 
 def stage_times(
-    bundle: Bundle, modules: Mapping[str, nn.Module] | None = None, threads: int = 1
+    bundle: Bundle,
+    modules: Mapping[str, Callable[[], nn.Module]] | None = None,
+    threads: int = 1,
 ) -> tuple[StageTime, ...]:
     """Every stage on every backend in every precision it computes in, on its first parity row.
 
-    modules: stage -> what it was exported from, to be timed as "torch".
+    modules: stage -> what makes the module that it was exported from, to be timed as "torch".
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -50,7 +52,7 @@ def stage_times(
                 continue
             runs: dict[str, Callable[[], Any]] = {}
             if module := (modules or {}).get(stage.name):
-                runs["torch"] = _torch_run(module, row)
+                runs["torch"] = _torch_run(module(), row)
             for backend in installed_backends():
                 for graph in stage.graphs:
                     if graph.suffix == ".onnx" and graph.precision in COMPUTED[backend]:

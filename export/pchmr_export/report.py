@@ -7,7 +7,7 @@ It is no part of the bundle: nothing reads it, and `bundle.json` does not list i
 
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from torch import nn
 from pchmr.bodies import body_from_arrays
 from pchmr.latency import machine
 from pchmr_engines.bundle import Bundle
-from pchmr_engines.manifest import Stage
+from pchmr_engines.manifest import Graph, Stage
 from pchmr_engines.store import folder_beside, path_inside, replace_folder
 from pchmr_engines.verify import Gate
 
@@ -34,12 +34,12 @@ def write_report(
     gates: Iterable[Gate],
     lowered: LoweredBundle | None = None,
     times: Sequence[StageTime] | None = None,
-    modules: Mapping[str, nn.Module] | None = None,
+    modules: Mapping[str, Callable[[], nn.Module]] | None = None,
 ) -> Path:
     """`report.md`, `report.json` and plots in the bundle's folder `report`; gives `report.md`.
 
     gates: of stages and compositions, as they were met. times: measured here where None, with
-    `modules` (stage -> torch module) as what was before. An older report is replaced in one step.
+    `modules` (as `Exported` has them) as what was before. An older report is replaced in one step.
     """
     from .report_plots import plot_errors, plot_latency, plot_mesh
 
@@ -78,8 +78,10 @@ def write_report(
     return target / "report.md"
 
 
-def stage_errors(bundle: Bundle, stage: Stage) -> Iterator[tuple[str, tuple[str, Floats, float]]]:
-    """Title -> unit, differences from the framework on the parity rows, and the tolerance.
+def stage_errors(
+    bundle: Bundle, stage: Stage
+) -> Iterator[tuple[tuple[str, str], tuple[str, Floats, float]]]:
+    """Differences from the framework on the parity rows, as `plot_errors` takes them.
 
     Every output with a gate, in every graph, on every backend that computes so here.
     """
@@ -94,8 +96,8 @@ def stage_errors(bundle: Bundle, stage: Stage) -> Iterator[tuple[str, tuple[str,
                 found = engine.run(inputs)
                 for name, parity in graph.parity.items():
                     off = np.abs(found[name].astype(np.float64) - data[f"outputs/{name}"])
-                    title = f"{name}, {graph.precision}, {backend}"
-                    yield title, (parity.unit, parity.scale * off, parity.tolerance)
+                    key = f"{graph.precision}, {backend}", name
+                    yield key, (parity.unit, parity.scale * off, parity.tolerance)
 
 
 def _markdown(
@@ -109,20 +111,29 @@ def _markdown(
     facts = ", ".join(f"{name} {value}" for name, value in machine().items())
     yield f"# {bundle.manifest.name}\n\n{facts}\n"
     failed = [f"{gate.stage}: {gate.output} on {gate.backend}" for gate in gates if not gate.passed]
-    yield f"{len(gates)} gates, {len(failed) or 'none'} failed. " + "; ".join(failed)
+    verdict = f"{len(gates)} gates, {len(failed) or 'none'} failed"
+    yield ". ".join([verdict, *(["; ".join(failed)] if failed else [])])
+    stages = bundle.manifest.stages
     yield "\n## Stages\n"
     yield from _table(
-        ("stage", "role", "graphs", "multiply-adds, 10^6", "parameters, 10^6", "licence"),
+        ("stage", "role", "takes", "gives", "multiply-adds, 10^6", "parameters, 10^6", "licence"),
         (
             (
-                stage.name,
-                stage.role,
-                "; ".join(": ".join((g.precision, *g.notes)) for g in stage.graphs),
-                _millions(stage.macs),
-                _millions(stage.params),
+                *(stage.name, stage.role),
+                *("; ".join(map(str, specs)) for specs in (stage.inputs, stage.outputs)),
+                *(_millions(stage.macs), _millions(stage.params)),
                 stage.provenance.licence,
             )
-            for stage in bundle.manifest.stages
+            for stage in stages
+        ),
+    )
+    yield "\n## Graphs, the first one of a stage runs by default\n"
+    yield from _table(
+        ("stage", "precision", "file", "MB", "note"),
+        (
+            (stage.name, g.precision, g.file, _megabytes(bundle.root, g), "; ".join(g.notes))
+            for stage in stages
+            for g in stage.graphs
         ),
     )
     yield "\n## Gates: framework against engines, greatest difference\n"
@@ -151,8 +162,10 @@ def _markdown(
         yield from (f"- {line}" for line in refused)
     if times:
         yield "\n## Time of a run, one row, one thread\n"
-        rows = ((t.stage, t.label, _g(t.ms), _g(t.p95)) for t in times)
-        yield from _table(("stage", "engine", "median ms", "p95 ms"), rows)
+        before = {t.stage: t.ms for t in times if t.label == "torch"}
+        share = {t: f"{t.ms / before[t.stage]:.2f}" for t in times if t.stage in before}
+        rows = ((t.stage, t.label, _g(t.ms), _g(t.p95), share.get(t, "")) for t in times)
+        yield from _table(("stage", "engine", "median ms", "p95 ms", "of torch"), rows)
     yield "\n## Pictures\n"
     for file, title in pictures.items():
         yield f"{title}\n\n![{title}]({file})\n"
@@ -167,6 +180,10 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
 
 def _g(value: float) -> str:
     return f"{value:.3g}"
+
+
+def _megabytes(root: Path, graph: Graph) -> str:
+    return f"{sum((root / name).stat().st_size for name in graph.files) / 1e6:.1f}"
 
 
 def _millions(count: int | None) -> str:

@@ -21,26 +21,32 @@ SHADES = 24  # of the mesh's colours
 VIEWS = {"camera": 0.0, "side": 90.0, "back": 180.0}
 COLOURS = colormaps["magma"]
 PANEL = 420  # pixels
+Errors = Mapping[tuple[str, str], tuple[str, Floats, float]]
+"""(graph and backend, output) -> unit, differences, and what `pchmr verify` allows."""
 
 
-def plot_errors(path: Path, stage: str, errors: Mapping[str, tuple[str, Floats, float]]) -> None:
-    """A histogram a quantity. errors: title -> unit, differences, and what is allowed."""
-    columns = min(3, len(errors))
-    rows = -(-len(errors) // columns)
-    figure = Figure(figsize=(4.2 * columns, 2.6 * rows), layout="constrained")
+def plot_errors(path: Path, stage: str, errors: Errors) -> None:
+    """Histograms: a row a graph and backend, a column an output, which has one scale."""
+    rows, columns = (list(dict.fromkeys(key[i] for key in errors)) for i in (0, 1))
+    figure = Figure(figsize=(4.2 * len(columns), 0.4 + 2.2 * len(rows)), layout="constrained")
     figure.suptitle(f"{stage}: difference from the framework", color=INK)
-    for place, (title, (unit, values, allowed)) in enumerate(errors.items(), start=1):
-        axes = figure.add_subplot(rows, columns, place)
-        floor = allowed * 1e-4
-        seen = np.clip(np.abs(values).ravel(), floor, None)
-        edges = np.geomspace(floor, max(seen.max(), allowed) * 2, 40)
-        axes.hist(seen, edges.tolist(), color="#7a5c8e")
-        axes.axvline(allowed, color="#c1553b", linewidth=1.2)
-        axes.set_xscale("log")
-        axes.set_title(title, fontsize=9, color=INK)
-        axes.set_xlabel(f"{unit or 'number'}, allowed {allowed:.3g}", fontsize=8)
-        axes.tick_params(labelsize=7)
-        axes.spines[["top", "right"]].set_visible(False)
+    grid = figure.subplots(len(rows), len(columns), squeeze=False)
+    for column, output in enumerate(columns):
+        found = [errors[row, output] for row in rows]
+        floor = 1e-4 * min(allowed for _, _, allowed in found)
+        largest = max(max(np.abs(values).max(initial=0), allowed) for _, values, allowed in found)
+        edges = np.geomspace(floor, 2 * largest, 60)
+        for axes, title, (unit, values, allowed) in zip(grid[:, column], rows, found, strict=True):
+            seen = np.clip(np.abs(values).ravel(), floor, None)
+            axes.hist(seen, edges, weights=np.full(seen.shape, 100 / seen.size), color="#7a5c8e")
+            axes.axvline(allowed, color="#c1553b", linewidth=1.2)
+            axes.set_xscale("log")
+            axes.set_title(f"{output}, {title}", fontsize=9, color=INK)
+            axes.set_xlabel(f"{unit or 'number'}; verify allows {allowed:.3g}", fontsize=8)
+            axes.tick_params(labelsize=7)
+            axes.spines[["top", "right"]].set_visible(False)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("% of the numbers", fontsize=8)
     FigureCanvasAgg(figure).print_png(path)
 
 

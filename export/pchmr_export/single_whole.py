@@ -26,7 +26,6 @@ from pchmr_engines.errors import InputError
 from pchmr_kernels.conversions import ApproximateConversion
 from pchmr_kernels.skeletons import get_skeleton
 from pchmr_kernels.weights import SparseWeights
-from pchmr_training.networks import FeatureInput
 from pchmr_training.open_default.networks import load_network as load_open_network
 from pchmr_training.open_streams import OpenLifter, OpenMeshStream, OpenPoseStream, OpenView
 from pchmr_training.pchmr import ParallelPCHMR, SerialPCHMR
@@ -48,7 +47,7 @@ from .recipe import Recipe
 from .recipe_body import BETAS, RecipeBody, make_body
 from .single_forms import INPUTS, OUTPUTS, Form, FromCrops, FromLandmarks, affine_name
 from .single_rows import landmark_rows, made_up_camera, real_people
-from .stage_build import is_windowed, load_network
+from .stage_build import is_temporal, load_network
 
 WEIGHTS = Path(pchmr_training.__file__).parent / "data"
 OPEN_BUNDLES = {"open": open_bundle, "open-plus": open_plus_bundle}
@@ -143,7 +142,7 @@ def _check_stage(recipe: Recipe, name: str) -> None:
     """Raises: InputError for a stage whose network cannot be a part of a larger graph."""
     stage = recipe.stages[name]
     spec, takes = stage.spec, stage.takes
-    temporal = spec is not None and (isinstance(spec.input, FeatureInput) or is_windowed(spec))
+    temporal = spec is not None and is_temporal(spec)
     if takes is not None:
         temporal = takes.features is not None or bool(
             takes.keypoints and takes.keypoints.frames > 1

@@ -30,7 +30,7 @@ from .input_gate import input_gates
 from .onnx_graph import StageFile, export_graph
 from .recipe import ROLES, Recipe
 from .stage_forms import LoadedNetwork, StageForm, camera_settings, lifter_settings, network_form
-from .streaming_export import export_streaming, sequence_gates
+from .streaming_export import export_streaming, sequence_gates, streaming_form
 from .work_folder import WorkFolder, tool_versions
 
 CAMERA_SHARE = 0.02  # of the seeded weights that move a generator's camera
@@ -110,7 +110,7 @@ def build_stage(
         network = load_network(recipe, name).network
         source = "name-seeded weights" if sha256 is None else Path(str(stage.checkpoint)).name
         provenance = Provenance(f"{spec.name}: {source}", licence, sha256, tool_versions())
-        if isinstance(spec.input, FeatureInput) or is_windowed(spec):
+        if is_temporal(spec):
             write_streaming_stage(folder, name, spec, network, provenance, stage.settings)
         else:
             form = network_form(name, spec, network, crop)
@@ -137,9 +137,19 @@ def _build_custom(recipe: Recipe, name: str, work: WorkFolder, loaded: LoadedNet
     return read_stage(work.step(facts, make))
 
 
-def is_windowed(spec: NetworkSpec) -> bool:
-    """Whether a lifter sees several frames."""
-    return isinstance(spec.input, KeypointInput) and spec.input.frames > 1
+def is_temporal(spec: NetworkSpec) -> bool:
+    """Whether a network sees several frames."""
+    return isinstance(spec.input, FeatureInput) or (
+        isinstance(spec.input, KeypointInput) and spec.input.frames > 1
+    )
+
+
+def stage_module(recipe: Recipe, name: str) -> nn.Module:
+    """What the graph of a registered network's stage is exported from, with its inputs."""
+    loaded = load_network(recipe, name)
+    if is_temporal(loaded.spec):
+        return streaming_form(loaded.network, loaded.spec)
+    return network_form(name, loaded.spec, loaded.network).graph_module.eval()
 
 
 def write_stage(
@@ -245,9 +255,7 @@ def read_stage(folder: Path) -> BuiltStage:
     """What `finish_stage` wrote."""
     path = folder / "stage.json"
     stage = from_json(Stage, parse_json(path.read_text(encoding="utf-8"), str(path)), str(path))
-    refs = [
-        ref for graph in stage.graphs for ref in (graph.file, *(r.file for r in graph.external))
-    ]
-    files = {ref: folder / ref for ref in (*refs, f"parity/{stage.name}.npz")}
+    names = [name for graph in stage.graphs for name in graph.files]
+    files = {name: folder / name for name in (*names, f"parity/{stage.name}.npz")}
     gates = json.loads((folder / "gates.json").read_text(encoding="utf-8"))
     return BuiltStage(stage, files, tuple(Gate(**gate) for gate in gates))

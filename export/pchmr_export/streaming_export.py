@@ -72,7 +72,7 @@ def export_streaming(network: nn.Module, spec: NetworkSpec, path: Path) -> Strea
 
     Raises: InputError for a network that has neither form.
     """
-    form = _form(network, spec)
+    form = streaming_form(network, spec)
     inputs = form.inputs()
     torch_inputs = form.examples(f"export:{spec.name}")
     file = export_graph(form, inputs, form.outputs, path)
@@ -184,7 +184,10 @@ class _HmmrWindow(nn.Module):
         return rotvec_to_rotmat(pose.unflatten(-1, (24, 3))), betas, cam
 
 
-def _form(network: nn.Module, spec: NetworkSpec) -> "_VideoPose3DStep | _VibeStep | _HmmrWindow":
+def streaming_form(
+    network: nn.Module, spec: NetworkSpec
+) -> "_VideoPose3DStep | _VibeStep | _HmmrWindow":
+    """The module of a temporal network's graph, state in and out. Raises: InputError."""
     if isinstance(network, VideoPose3D) and isinstance(spec.input, KeypointInput):
         return _VideoPose3DStep(network, spec.input.shape[2]).eval()
     if isinstance(network, VIBE):

@@ -10,8 +10,9 @@ A program and what is compiled from it can run code: such a bundle is loaded wit
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -29,14 +30,22 @@ WEIGHTS = Path(pchmr_training.__file__).parent / "data"
 EXAMPLE_ROWS = 2  # a batch of one would be taken for a constant
 
 
+def _own_network(name: str) -> nn.Module:
+    return load_network(name, WEIGHTS / f"{name}.safetensors")[0]
+
+
+OPEN_MODULES: Mapping[str, Callable[[], nn.Module]] = {
+    "detector": detector_module,
+    "landmarks": partial(landmark_module, heatmaps=True),
+    "generator": partial(_own_network, "generator"),
+    "lifter": partial(_own_network, "lifter"),
+}
+"""Stage of the bundle `open` -> what makes its network."""
+
+
 def open_modules() -> dict[str, nn.Module]:
     """The networks of the bundle `open`, by stage."""
-    return {
-        "detector": detector_module(),
-        "landmarks": landmark_module(heatmaps=True),
-        "generator": load_network("generator", WEIGHTS / "generator.safetensors")[0],
-        "lifter": load_network("lifter", WEIGHTS / "lifter.safetensors")[0],
-    }
+    return {name: make() for name, make in OPEN_MODULES.items()}
 
 
 def write_program(module: nn.Module, inputs: Sequence[TensorSpec], path: Path) -> None:

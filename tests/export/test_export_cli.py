@@ -22,7 +22,9 @@ def test_a_recipe_becomes_a_bundle_with_a_parity_table_and_a_report(
     run: Run, tmp_path: Path, work: WorkFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small_recipe(tmp_path)  # writes its module
-    monkeypatch.setattr(report, "write_report", lambda bundle, *given: bundle.root / "report.md")
+    monkeypatch.setattr(
+        report, "write_report", lambda bundle, *given, modules: bundle.root / "report.md"
+    )
     (tmp_path / "r.toml").write_text(
         """
         name = "small"
