@@ -14,13 +14,19 @@ from .progress import progress
 
 def build(
     bundle: BundleArgument,
-    backend: Annotated[str, typer.Option(help="tensorrt, tensorrt-rtx, openvino, torch(-cuda).")],
-    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16, int8 or fp8.")] = "fp32",
+    backend: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="openvino, tensorrt, tensorrt-rtx, torch, torch-cuda."),
+    ],
+    precision: Annotated[
+        str, typer.Option(metavar="NAME", help="fp32, fp16, bf16, int8 or fp8.")
+    ] = "fp32",
     stage: Annotated[
-        list[str] | None, typer.Option(help="Only this stage; may be given again. All by default.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this stage; repeat. All by default."),
     ] = None,
     batch: Annotated[
-        str, typer.Option(help="Batches to tune for, such as 1,4; the largest is the limit.")
+        str, typer.Option(metavar="N,N", help="Batches to tune for; the largest is the limit.")
     ] = "1",
     force: Annotated[bool, typer.Option("--force", help="Also what is there already.")] = False,
     trust: TrustOption = False,
@@ -29,6 +35,10 @@ def build(
     """Build the bundle's engines for this device, into the bundle.
 
     Interrupted, it goes on with what is missing when it is run again.
+
+    \b
+    pchmr build bundle/ --backend openvino --precision bf16
+    pchmr build bundle/ --backend tensorrt-rtx --precision fp16 --batch 1,4
     """
     from dataclasses import asdict
 

@@ -26,15 +26,27 @@ ON_CPU = ("onnxruntime", "openvino")
 
 def verify(
     bundle: BundleArgument,
-    backend: Annotated[str, typer.Option(help="auto, onnxruntime, openvino, ...")] = "auto",
+    backend: Annotated[
+        str, typer.Option(metavar="NAME", help="auto, onnxruntime, openvino, ...")
+    ] = "auto",
     precision: Annotated[
-        str | None, typer.Option(help="Of the stages that have it; each one's first by default.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Of the stages that have it; each one's first by default."
+        ),
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all by default.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="CPU threads; all by default.")
+    ] = None,
     trust: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Repeat the bundle's accuracy gates on this machine; exit code 1 when one fails."""
+    """Repeat the bundle's accuracy gates on this machine; exit code 1 when one fails.
+
+    \b
+    pchmr verify bundle/
+    pchmr verify bundle/ --backend openvino --precision bf16 --json
+    """
     from .bundle import Bundle
     from .manifest import precision_named
     from .verify import verify_bundle

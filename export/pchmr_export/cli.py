@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 def export(
     recipe: Annotated[
-        str | None, typer.Argument(help="A recipe (.toml), or the name of a ready one.")
+        str | None,
+        typer.Argument(metavar="RECIPE", help="A recipe (.toml), or the name of a ready one."),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the bundle.")] = Path(
-        "bundle"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the bundle goes.")
+    ] = Path("bundle"),
     list_ready: Annotated[
         bool, typer.Option("--list", help="List the ready recipes and stop.")
     ] = False,
@@ -27,41 +28,53 @@ def export(
         bool, typer.Option("--show", help="Print the recipe as TOML, to be changed, and stop.")
     ] = False,
     checkpoint: Annotated[
-        list[str] | None, typer.Option(help="STAGE=FILE: the weights of a stage; repeat.")
+        list[str] | None,
+        typer.Option(metavar="STAGE=FILE", help="The weights of a stage; repeat."),
     ] = None,
     body: Annotated[
-        str | None, typer.Option(help="SMPL .pkl or .npz, an open body's .npz, open, synthetic.")
+        str | None,
+        typer.Option(
+            metavar="FILE", help="SMPL's .pkl or .npz, or another body's; open, synthetic."
+        ),
     ] = None,
     regressor: Annotated[
         list[str] | None,
-        typer.Option(help="SKELETON=FILE.npy: joints that the body file lacks; repeat."),
+        typer.Option(metavar="SKELETON=FILE", help="Joints that the body lacks (.npy); repeat."),
     ] = None,
     calibration: Annotated[
-        Path | None, typer.Option(help="Weights of pchmr train calibration.")
+        Path | None, typer.Option(metavar="FILE", help="Weights of pchmr train calibration.")
     ] = None,
     work: Annotated[
-        Path | None, typer.Option(help="Where finished stages are kept; the cache by default.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Where finished stages are kept; by default the cache."
+        ),
     ] = None,
     precision: Annotated[
         list[str] | None,
         typer.Option(
-            help="Also fp16, bf16, int8, fp8, within budgets: fp16,bf16, or repeat. Default stays "
-            "fp32."
+            metavar="NAMES",
+            help="Also fp16,bf16,int8,fp8, each within its budget; fp32 still runs by default.",
         ),
     ] = None,
     trust: Annotated[
-        bool, typer.Option(help="Run the code of the recipe's custom stages.")
+        bool, typer.Option("--trust", help="Run the code of the recipe's custom stages.")
     ] = False,
     single_file: Annotated[
         Path | None,
-        typer.Option(help="Write no bundle, but one ONNX of the whole, for other runtimes."),
+        typer.Option(metavar="FILE", help="No bundle: one ONNX of the whole, for other runtimes."),
     ] = None,
     topology: Annotated[
         str | None,
-        typer.Option(help="Only this one of a recipe's; of a single file serial by default."),
+        typer.Option(
+            metavar="NAME", help="Only this one of a recipe's; of a single file serial by default."
+        ),
     ] = None,
     report: Annotated[
-        bool, typer.Option(help="Write report/ into the bundle: tables, plots, times measured.")
+        bool,
+        typer.Option(
+            "--report/--no-report", help="report/ in the bundle: tables, plots, times measured."
+        ),
     ] = True,
 ) -> None:
     """From PyTorch checkpoints to a verified bundle, gated on every backend.
