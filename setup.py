@@ -22,8 +22,8 @@ from setuptools.errors import CompileError
 NATIVE = Path("kernels/pchmr_kernels/native")
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-pthread", "-Wall", "-Wextra"]
 
-# blend_rows.cpp is built once an instruction set, and the best one chosen when it runs: name ->
-# (floats an instruction takes, flags). The baseline is SSE2 on x86-64 and NEON on ARM.
+# Files called *_rows.cpp are built once an instruction set, and the best one chosen when it runs:
+# name -> (floats an instruction takes, flags). The baseline is SSE2 on x86-64 and NEON on ARM.
 AVX2 = ["-mavx2", "-mfma"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw"]
 BASELINE = {"baseline": (4, [])}
@@ -60,7 +60,7 @@ class PlatformWheel(bdist_wheel):
 
 def variants(source: Path) -> list[tuple[str, list[str]]]:
     """(object name, extra flags) of each build of a source file."""
-    if source.name != "blend_rows.cpp":
+    if not source.name.endswith("_rows.cpp"):
         return [(source.stem, [])]
     isas = BASELINE | (X86_64 if platform.machine() in ("x86_64", "AMD64") else {})
     return [

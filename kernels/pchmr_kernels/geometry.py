@@ -1,13 +1,13 @@
 """Geometry of people between the networks, by the native library."""
 
 import ctypes
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .native import address, as_float32, library
+from .native import address, as_float32, as_float64, as_output, library
 
 Array = npt.NDArray[Any]
 Float32 = npt.NDArray[np.float32]
@@ -31,8 +31,8 @@ def forward_kinematics(
     Raises: ValueError for shapes that do not fit, or a joint before its parent.
     """
     batch, joints = len(rotmats), len(parents)
-    turns = _float64("rotmats", rotmats, (batch, joints, 3, 3))
-    rest = _float64("rest_joints", rest_joints, (batch, joints, 3))
+    turns = as_float64("rotmats", rotmats, (batch, joints, 3, 3))
+    rest = as_float64("rest_joints", rest_joints, (batch, joints, 3))
     order = np.ascontiguousarray(parents, np.int32)
     if (order >= np.arange(joints)).any():
         raise ValueError(f"parents are {order.tolist()}; expected each before its children")
@@ -56,33 +56,73 @@ def solve_translation(
     Raises: ValueError for shapes that do not fit.
     """
     batch, count = points.shape[:2]
-    xyz = _float64("points", points, (batch, count, 3))
-    seen = _float64("keypoints_2d", keypoints_2d, (batch, count, 3))
+    xyz = as_float64("points", points, (batch, count, 3))
+    seen = as_float64("keypoints_2d", keypoints_2d, (batch, count, 3))
     translation, placed = np.empty((batch, 3)), np.empty(batch, np.bool_)
     _library().pchmr_solve_translation_f64(
-        *((ctypes.c_double * 4)(*lens), batch, count, address(xyz), address(seen)),
+        *(lens_pointer(lens), batch, count, address(xyz), address(seen)),
         *(address(translation), address(placed)),
     )
     return translation, placed
 
 
-def points_to_crop(points_px: Array, rotation: Array, size_px: Array, lens: Lens) -> Float32:
+def points_to_crop(
+    points: Array,
+    rotation: Array,
+    size_px: Array,
+    lens: Lens,
+    columns: npt.NDArray[np.int32] | None = None,
+    out: Float32 | None = None,
+) -> Float32:
     """Image points as the crop's own camera sees them, in units of half the crop's size.
 
-    points_px: (B, N, 2) pixels, full frame. rotation: (B, 3, 3), the crop's camera to the full one.
-    size_px: (B,) side of the square crop. Returns (B, N, 2) float32, about -1..1 inside the crop.
+    points: (B, N, D): x px, y px, full frame, and D - 2 numbers that stay. rotation: (B, 3, 3), the
+    crop's camera to the full one. size_px: (B,) side of the square crop. columns: (K,) int32, which
+    points, below N: not checked here; all by default. out: where to write, C-contiguous.
+    Returns (B, K, D) float32, x and y about -1..1 inside the crop.
 
     Raises: ValueError for shapes that do not fit.
     """
-    batch, count = points_px.shape[:2]
-    pixels = _float64("points_px", points_px, (batch, count, 2))
-    turn = _float64("rotation", rotation, (batch, 3, 3))
-    side = _float64("size_px", size_px, (batch,))
-    out = np.empty((batch, count, 2), np.float32)
+    batch, count, numbers = points.shape
+    pixels = as_float64("points", points, (batch, count, numbers))
+    turn = as_float64("rotation", rotation, (batch, 3, 3))
+    side = as_float64("size_px", size_px, (batch,))
+    taken = np.arange(count, dtype=np.int32) if columns is None else columns
+    out = as_output(out, (batch, len(taken), numbers))
     _library().pchmr_points_to_crop_f64(
-        *((ctypes.c_double * 4)(*lens), batch, count, address(pixels), address(turn)),
-        *(address(side), address(out)),
+        *(lens_pointer(lens), batch, count, numbers, address(pixels)),
+        *(len(taken), address(taken), address(turn), address(side), address(out)),
     )
+    return out
+
+
+def ray_rotation(centre_px: Array, roll_rad: Array | None, lens: Lens) -> Float64:
+    """Rotations (B, 3, 3) from crops' own frames, z along the viewing ray, to the camera's.
+
+    centre_px: (B, 2), of the crops. roll_rad: (B,), clockwise as seen in the image; None: upright.
+
+    Raises: ValueError for shapes that do not fit.
+    """
+    batch = len(centre_px)
+    centre = as_float64("centre_px", centre_px, (batch, 2))
+    roll = None if roll_rad is None else as_float64("roll_rad", roll_rad, (batch,))
+    rotation = np.empty((batch, 3, 3))
+    _library().pchmr_ray_rotation_f64(
+        *(lens_pointer(lens), batch, address(centre), address(roll), address(rotation))
+    )
+    return rotation
+
+
+def rotate(points: Array, rotation: Array) -> Float64:
+    """Points (B, N, 3), rounded to float32, turned by rotation (B, 3, 3).
+
+    Raises: ValueError for another shape.
+    """
+    batch, count, _ = points.shape
+    points = np.ascontiguousarray(points, np.float32)
+    turn = as_float64("rotation", rotation, (batch, 3, 3))
+    out = np.empty((batch, count, 3))
+    _library().pchmr_rotate_f64(batch, count, address(points), address(turn), address(out))
     return out
 
 
@@ -99,6 +139,12 @@ def translate(points: Float32, shift: Float32) -> Float32:
     return out
 
 
+@lru_cache(maxsize=16)
+def lens_pointer(lens: Lens) -> Any:
+    """The four numbers as the library takes them."""
+    return (ctypes.c_double * 4)(*lens)
+
+
 @cache
 def _library() -> ctypes.CDLL:
     loaded = library()
@@ -106,15 +152,11 @@ def _library() -> ctypes.CDLL:
     for name, arguments in (
         ("forward_kinematics_f64", (int64, int32, *[pointer] * 5)),
         ("solve_translation_f64", (pointer, int64, int32, *[pointer] * 4)),
-        ("points_to_crop_f64", (pointer, int64, int32, *[pointer] * 4)),
+        ("points_to_crop_f64", (pointer, int64, int32, int32, pointer, int32, *[pointer] * 4)),
+        ("ray_rotation_f64", (pointer, int64, *[pointer] * 3)),
+        ("rotate_f64", (int64, int64, *[pointer] * 3)),
         ("translate_f32", (int64, int64, *[pointer] * 3)),
     ):
         function = getattr(loaded, f"pchmr_{name}")
         function.argtypes, function.restype = arguments, None
     return loaded
-
-
-def _float64(name: str, array: Array, shape: tuple[int, ...]) -> Float64:
-    if array.shape != shape:
-        raise ValueError(f"{name} is {array.shape}; expected {shape}")
-    return np.ascontiguousarray(array, np.float64)

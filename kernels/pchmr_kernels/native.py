@@ -18,8 +18,9 @@ import numpy.typing as npt
 from .weights import SparseWeights
 
 Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
 
-VERSION = 1  # PCHMR_VERSION of native/pchmr_kernels.h
+VERSION = 2  # PCHMR_VERSION of native/pchmr_kernels.h
 
 
 @cache
@@ -120,6 +121,13 @@ def blend(
     )
     check(loaded, failed)
     return out
+
+
+def as_float64(name: str, array: npt.NDArray[Any], shape: tuple[int, ...]) -> Float64:
+    """`array` as contiguous float64. Raises: ValueError for another shape."""
+    if array.shape != shape:
+        raise ValueError(f"{name} is {array.shape}; expected {shape}")
+    return np.ascontiguousarray(array, np.float64)
 
 
 def address(array: npt.NDArray[Any] | None) -> int | None:

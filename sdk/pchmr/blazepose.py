@@ -12,6 +12,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from pchmr_kernels import person
 from pchmr_kernels.heatmaps import refine_peaks
 
 from .crops import (
@@ -216,30 +217,22 @@ def decode_landmarks(
     away from the camera. heatmaps: (B, 64, 64, 39) logits; with them the image points are refined
     as MediaPipe does, without they are the network's own regression (about 2 crop pixels off).
     """
-    people = []
-    for row, roi in enumerate(rois):
-        points = landmarks[row]
-        crop_xy = points[:, :2]
-        if heatmaps is not None:
-            crop_xy = refine_landmarks(crop_xy, heatmaps[row])
-        xy = transform_points(crop_to_image(roi, LANDMARK_SIZE), crop_xy).astype(np.float32)
-        confidence = _sigmoid(points[:33, 3:])
-        cos, sin = np.float32(math.cos(roi.angle)), np.float32(math.sin(roi.angle))
-        turned = world[row, :33].copy()
-        turned[:, 0] = cos * world[row, :33, 0] - sin * world[row, :33, 1]
-        turned[:, 1] = sin * world[row, :33, 0] + cos * world[row, :33, 1]
-        people.append(
-            Landmarks(
-                keypoints_2d=np.concatenate([xy[:33], confidence[:, :1]], 1),
-                presence=confidence[:, 1],
-                depth_px=points[:33, 2] * np.float32(roi.size / LANDMARK_SIZE),
-                auxiliary=xy[33:35],
-                world=turned,
-                score=float(presence[row, 0]),
-                roi=roi,
-            )
+    regions = np.array([(*roi.center, roi.size, roi.angle) for roi in rois])
+    found = person.decode_landmarks(
+        landmarks, world, heatmaps, regions.reshape(-1, 4), LANDMARK_SIZE, _REFINE_RADIUS
+    )
+    return [
+        Landmarks(
+            keypoints_2d=one["keypoints_2d"],
+            presence=one["presence"],
+            depth_px=one["depth_px"],
+            auxiliary=one["auxiliary"],
+            world=one["world"],
+            score=float(score),
+            roi=roi,
         )
-    return people
+        for one, score, roi in zip(found, presence[:, 0], rois, strict=False)
+    ]
 
 
 def refine_landmarks(points: Floats, heatmap: NDArray[np.float32]) -> NDArray[np.float32]:

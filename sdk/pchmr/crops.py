@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pchmr_engines.errors import InputError
+from pchmr_kernels.crops import crop
 
 Box = tuple[float, float, float, float]
 Floats = NDArray[np.floating[Any]]
@@ -89,13 +89,8 @@ def warp_crops(
             f"image is {image.shape} {image.dtype}; expected (H, W, 3) uint8 BGR: "
             "convert grey, alpha or 16-bit first"
         )
-    n = out.shape[1]
-    border = cv2.BORDER_REPLICATE if extend else cv2.BORDER_CONSTANT
-    for roi, crop in zip(rois, out, strict=False):
-        affine = crop_to_image(roi, n)
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        bgr = cv2.warpAffine(image, affine, (n, n), flags=flags, borderMode=border)
-        cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=crop)
+    for i, roi in enumerate(rois):
+        crop(image, crop_to_image(roi, out.shape[1]), out[i], extend)
 
 
 def roi_box(roi: Roi) -> Box:

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import lru_cache
 from time import perf_counter_ns
 from typing import Any
 
@@ -23,13 +24,13 @@ from pchmr_engines.bundle import Bundle
 from pchmr_engines.errors import InputError
 from pchmr_engines.host import usable_cpus
 from pchmr_kernels.geometry import translate
+from pchmr_kernels.person import tight_boxes
 
 from .assembly import GIVEN, Assembly
 from .bodies import BodyModel, body_from_arrays
 from .bundle_networks import BundleNetworks
 from .camera import Camera
 from .closing import Closing
-from .crops import Box, clip_box
 from .cuda.executor import CudaExecutor, CudaFinder, on_device
 from .cuda.networks import BundleOnGpu
 from .cuts import CutDetector
@@ -49,6 +50,9 @@ from .tracking import Tracked
 
 SEEN = 0.5
 """Visibility from which a landmark counts for the box and for validity."""
+
+FEWEST = 6
+"""Such landmarks that a calibration needs."""
 
 LONGEST_GAP_NS = 500_000_000
 """Between two frames; after a longer one nobody's movement goes on from before."""
@@ -84,6 +88,7 @@ class Pipeline(Closing):
         recorder: Recorder | None = None,
         smooth: bool = False,
         device: str = "cpu",
+        cuda_graph: bool | None = None,
     ) -> None:
         """
         bundle: a loaded bundle. topology: serial, parallel, template or mesh-only.
@@ -103,7 +108,8 @@ class Pipeline(Closing):
             left and right change places from one frame to the next put right.
         device: "cpu", or "cuda": all between the frame and the meshes stays on an NVIDIA GPU, or
             where that cannot be, which `device_note` then says, the networks alone run there;
-            `backend` is one of the GPU's; see `pchmr.cuda`.
+            `backend` is one of the GPU's; see `pchmr.cuda`. cuda_graph: a frame is one launch; by
+            default where every engine can be part of it.
 
         Raises:
             InputError: an unknown topology or number.
@@ -140,8 +146,9 @@ class Pipeline(Closing):
         self._sides = SwapRejection() if smooth else None
         self._finder: PersonFinder | CudaFinder
         self._executor: Executor | CudaExecutor
-        whole = None if device == "cpu" else on_device(device, assembly, self.camera, smooth)
-        self.device_note = ""
+        whole, self.device_note = None, ""
+        if device != "cpu":
+            whole = on_device(device, assembly, self.camera, smooth, cuda_graph)
         if isinstance(whole, tuple):
             self._finder, self._executor = whole
         else:
@@ -159,6 +166,7 @@ class Pipeline(Closing):
         find = self._finder.__call__
         self._find = recorder.watch("find", "find", find) if recorder else find
         self._cuts = CutDetector() if smooth or self._executor.delays else None
+        self._camera_of = lru_cache(maxsize=4)(self.camera.of_size)
         self._slots: dict[int, int] = {}
         self._epochs = [0] * max_people
         self.frames = self._last_ns = 0
@@ -169,10 +177,18 @@ class Pipeline(Closing):
         cls,
         bundle: str | os.PathLike[str] | Bundle = "open",
         topology: str = "parallel",
+        *,
+        trust: bool = False,
         **options: Any,
     ) -> Pipeline:
-        """A pipeline from a bundle's folder, zip or registered name ("open", "open-plus")."""
-        loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(os.fspath(bundle))
+        """A pipeline from a bundle's folder, zip or registered name ("open", "open-plus").
+
+        trust: allow networks in formats that can run code, as torch's are.
+        """
+        if isinstance(bundle, Bundle):
+            loaded = replace(bundle, trust=True) if trust else bundle
+        else:
+            loaded = Bundle.load(os.fspath(bundle), trust)
         return cls(loaded, topology, **options)
 
     def __call__(self, image: np.ndarray, t_ns: int | None = None) -> list[Person]:
@@ -191,7 +207,7 @@ class Pipeline(Closing):
         begin = perf_counter_ns()
         image = _checked_frame(image)
         height, width = image.shape[:2]
-        camera = self.camera.of_size(width, height)
+        camera = self._camera_of(width, height)
         time = self.frames * 1_000_000_000 // 30 if t_ns is None else t_ns
         if self._cuts and self._cuts(image):
             self.reset()
@@ -244,11 +260,12 @@ class Pipeline(Closing):
         board = Board(image, camera, self._rows(t_ns, tracks), rois, found=found, t_ns=t_ns)
         if tracks:
             put_landmarks(board, found, "keypoints", "world")
-            centres = np.array([roi.center for roi in rois])
+            centres = camera.undistort(np.array([roi.center for roi in rois]))
             angles = np.array([roi.angle for roi in rois])
-            board["crop_rotation"] = ray_rotation(camera.undistort(centres), angles, camera)
+            board["crop_rotation"] = ray_rotation(centres, angles, camera)
             board["crop_size"] = np.array([roi.size for roi in rois])
-            board["box"] = np.array([_tight_box(x.keypoints_2d, *board.size) for x in found])
+            seen = np.array([landmarks.keypoints_2d for landmarks in found])
+            board["box"] = tight_boxes(seen, SEEN, *board.size)
         return board
 
     def _rows(self, t_ns: int, tracks: Sequence[Tracked]) -> list[Row]:
@@ -272,18 +289,22 @@ class Pipeline(Closing):
         latency_ms = {**spent_ms, **self._executor.latency_ms}
         shift = board["translation"].astype(np.float32)
         generated = translate(board["vertices"], shift)
-        calibrates = self.topology != "mesh-only"
-        vertices = translate(board["calibrated"], shift) if calibrates else generated.copy()
+        target = None
+        if self.topology == "mesh-only":
+            vertices = generated.copy()
+            confidence = np.zeros((len(board.rows), len(self.skeleton.joints)), np.float32)
+        else:
+            vertices = translate(board["calibrated"], shift)
+            confidence = board["confidence"].astype(np.float32)
+            root = self.skeleton.root  # where the mesh has it
+            moved = board["translation"] + board["source"][:, root] - board["target"][:, root]
+            target = (board["target"] + moved[:, None]).astype(np.float32)
         joints = self._model.regress(self.skeleton.name, vertices)
+        rotmats, betas = (board[name].astype(np.float32) for name in ("rotmats", "betas"))
+        boxes = board["box"].tolist()
         people = []
         for i, (row, found) in enumerate(zip(board.rows, board.found, strict=True)):
             keypoints = found.keypoints_2d
-            target, confidence = None, np.zeros(len(self.skeleton.joints), np.float32)
-            if calibrates:
-                root = self.skeleton.root
-                moved = board["target"][i] - board["target"][i, root] + board["source"][i, root]
-                target = (moved + shift[i]).astype(np.float32)
-                confidence = board["confidence"][i].astype(np.float32)
             people.append(
                 Person(
                     track_id=row.track,
@@ -292,16 +313,18 @@ class Pipeline(Closing):
                     vertices=vertices[i],
                     generator_vertices=generated[i],
                     joints=joints[i],
-                    target_joints=target,
-                    joint_confidence=confidence,
+                    target_joints=None if target is None else target[i],
+                    joint_confidence=confidence[i],
                     skeleton=self.skeleton.name,
                     keypoints_2d=keypoints,
-                    rotmats=board["rotmats"][i].astype(np.float32),
-                    betas=board["betas"][i].copy(),
+                    rotmats=rotmats[i],
+                    betas=betas[i],
                     camera=board.camera,
-                    bbox=tuple(board["box"][i].tolist()),
+                    bbox=tuple(boxes[i]),
                     score=found.score,
-                    valid=bool(board["placed"][i] and (keypoints[:, 2] > SEEN).sum() >= 6),
+                    valid=bool(
+                        board["placed"][i] and np.count_nonzero(keypoints[:, 2] > SEEN) >= FEWEST
+                    ),
                     latency_ms=latency_ms,
                 )
             )
@@ -361,12 +384,3 @@ def _checked_frame(image: Any) -> np.ndarray:
         )
     plain = channels == 3 and image.dtype == np.uint8
     return image if plain else to_bgr8(image)[0]
-
-
-def _tight_box(keypoints: np.ndarray, width: int, height: int) -> Box:
-    """The upright box around the landmarks that are seen; around all where none is."""
-    seen = keypoints[keypoints[:, 2] > SEEN, :2]
-    points = seen if len(seen) else keypoints[:, :2]
-    low, high = points.min(0), points.max(0)
-    box = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
-    return clip_box(box, width, height)

@@ -12,31 +12,17 @@ from .camera import Camera
 __all__ = ["NEAREST_M", "points_to_crop", "ray_rotation", "solve_translation", "unproject"]
 
 
-def ray_rotation(centre_px: np.ndarray, roll_rad: np.ndarray, camera: Camera) -> np.ndarray:
+def ray_rotation(centre_px: np.ndarray, roll_rad: np.ndarray | None, camera: Camera) -> np.ndarray:
     """Rotation from a crop's own frame (z along its viewing ray, its own upright) to the camera.
 
     A network that sees a crop answers as if the person stood on the optical axis of a camera that
     looks straight at the crop; this turns its answer onto the crop's true viewing ray.
 
-    centre_px: (B, 2) pixels, full frame. roll_rad: (B,), clockwise as seen in the image.
+    centre_px: (B, 2) pixels, full frame. roll_rad: (B,), clockwise as seen in the image; None: the
+    crops are upright.
     Returns (B, 3, 3) float64.
     """
-    x = (centre_px[:, 0] - camera.cx) / camera.fx
-    y = (centre_px[:, 1] - camera.cy) / camera.fy
-    z = 1.0 / np.sqrt(x * x + y * y + 1.0)
-    x, y = x * z, y * z
-    # The shortest turn of (0, 0, 1) onto the ray: I + [c] + [c]^2 / (1 + z), c = (-y, x, 0).
-    f = 1.0 / (1.0 + z)
-    turn = np.empty((len(centre_px), 3, 3))
-    turn[:, 0, 0], turn[:, 1, 1], turn[:, 2, 2] = 1 - f * x * x, 1 - f * y * y, z
-    turn[:, 0, 1] = turn[:, 1, 0] = -f * x * y
-    turn[:, 0, 2], turn[:, 1, 2], turn[:, 2, 0], turn[:, 2, 1] = x, y, -x, -y
-    roll = np.zeros((len(centre_px), 3, 3))
-    roll[:, 0, 0] = roll[:, 1, 1] = np.cos(roll_rad)
-    roll[:, 1, 0] = np.sin(roll_rad)
-    roll[:, 0, 1] = -roll[:, 1, 0]
-    roll[:, 2, 2] = 1.0
-    return turn @ roll
+    return geometry.ray_rotation(centre_px, roll_rad, camera.lens)
 
 
 def points_to_crop(

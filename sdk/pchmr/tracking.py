@@ -1,6 +1,7 @@
 """Follows people by their own landmarks; asks the detector only when it must."""
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -106,11 +107,7 @@ class RoiTracker:
         seen = pose([track.landmarks.next_roi for track in self._tracks])
         tracks = [Tracked(t.track_id, found) for t, found in zip(self._tracks, seen, strict=True)]
         tracks = [track for track in tracks if _is_person(track.landmarks, self.keep_score)]
-        kept: list[Tracked] = []
-        for track in sorted(tracks, key=lambda track: -_steadiness(track.landmarks)):
-            if not _seen(track.landmarks, kept):
-                kept.append(track)
-        self._tracks = sorted(kept, key=lambda track: track.track_id)
+        self._tracks = _without_doubles(tracks) if len(tracks) > 1 else tracks
 
     def _admit(self, detections: Sequence[Detection], pose: Pose) -> None:
         """Start tracks for detections of people who are not followed yet.
@@ -140,8 +137,18 @@ class RoiTracker:
 
 
 def _is_person(landmarks: Landmarks, min_score: float) -> bool:
+    """Whether they are believed, and numbers: a sum is one where all that is in it are."""
     points = (landmarks.keypoints_2d, landmarks.auxiliary)
-    return landmarks.score >= min_score and all(np.isfinite(array).all() for array in points)
+    return landmarks.score >= min_score and all(math.isfinite(array.sum()) for array in points)
+
+
+def _without_doubles(tracks: Sequence[Tracked]) -> list[Tracked]:
+    """Of tracks on one person the steadiest."""
+    kept: list[Tracked] = []
+    for track in sorted(tracks, key=lambda track: -_steadiness(track.landmarks)):
+        if not _seen(track.landmarks, kept):
+            kept.append(track)
+    return sorted(kept, key=lambda track: track.track_id)
 
 
 def _seen(landmarks: Landmarks, tracks: Sequence[Tracked]) -> bool:

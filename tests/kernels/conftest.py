@@ -1,9 +1,9 @@
-"""The CUDA kernels on the host, in place of CuPy."""
+"""The CUDA kernels on the host, in place of CuPy; the native ones under each instruction set."""
 
 import pytest
 from cuda_shim.shim_runtime import ShimRuntime, build, find_compiler
 
-from pchmr_kernels import cuda_runtime
+from pchmr_kernels import cuda_runtime, native
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +19,19 @@ def shim(shim_library, monkeypatch):
     runtime = ShimRuntime(shim_library)
     monkeypatch.setattr(cuda_runtime, "runtime", lambda: runtime)
     return runtime
+
+
+@pytest.fixture
+def each_isa():
+    """Calls a function under every instruction set of this machine."""
+    before = native.instruction_set()
+
+    def call(function):
+        results = {}
+        for isa in native.instruction_sets():
+            native.use_instruction_set(isa)
+            results[isa] = function()
+        return results
+
+    yield call
+    native.use_instruction_set(before)

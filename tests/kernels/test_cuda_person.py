@@ -13,10 +13,10 @@ from pchmr.camera import Camera
 from pchmr.crops import Roi, crop_to_image
 from pchmr.geometry import rot6d_to_rotmat
 from pchmr.placement import points_to_crop, ray_rotation, solve_translation
-from pchmr.stages.calibrate import ImageTarget
 from pchmr_kernels import cuda_person
 from pchmr_kernels.cuda_person import ARRAYS, KERNELS, PersonStruct
 from pchmr_kernels.geometry import forward_kinematics
+from pchmr_kernels.person import ImageTarget
 
 CAMERA = Camera(900.0, 950.0, 320.0, 250.0)
 LENS = FakeCuda(np.array(CAMERA.lens))
@@ -161,26 +161,17 @@ def test_a_target_of_image_and_lifter(rng, shim):
     for name in ("lifted_joints", "lifted_landmarks", "world_view", "source"):
         arrays[name].array[:] = rng.normal(0, 0.5, arrays[name].shape)
     arrays["translation"].array[:, 2] = [4, -9]  # the second is behind the camera
-    arrays["carry"].array[:] = rng.dirichlet(np.full(33, 0.1), 5)
-    stage = ImageTarget(arrays["carry"].array, "keypoints", "world")
-    arrays["trust"] = FakeCuda(stage._trust)
+    for name in ("carry", "trust"):
+        arrays[name].array[:] = rng.dirichlet(np.full(33, 0.1), 5)
     a = run(arrays, "pchmr_person_target")
     turn = a.rotation.transpose(0, 2, 1)
-
-    class OneBoard(dict):
-        camera = CAMERA
-
-    board = OneBoard(
-        joints_3d=a.lifted_joints @ turn,
-        pose_landmarks=a.lifted_landmarks @ turn,
-        translation=a.translation,
-        source=a.source,
-        keypoints=a.keypoints,
-        world=a.world_view,
+    target, confidence = ImageTarget(a.carry, a.trust)(
+        *(a.lifted_joints @ turn, a.lifted_landmarks @ turn, a.keypoints, a.world_view),
+        root=a.translation + a.source[:, 0],
+        lens=CAMERA.lens,
     )
-    stage.collect(board)
-    np.testing.assert_allclose(a.target, board["target"], rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(a.confidence, board["confidence"], rtol=1e-6)
+    np.testing.assert_allclose(a.target, target, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(a.confidence, confidence, rtol=1e-6)
 
 
 def test_the_struct_is_the_kernels(shim):

@@ -9,6 +9,8 @@ from pchmr_kernels.geometry import (
     NEAREST_M,
     forward_kinematics,
     points_to_crop,
+    ray_rotation,
+    rotate,
     solve_translation,
     translate,
 )
@@ -91,6 +93,36 @@ def test_points_to_crop_projects_into_the_crops_camera(rng: np.random.Generator)
     rays = np.concatenate([(points - LENS[2:]) / LENS[:2], np.ones((3, 7, 1))], -1) @ turn
     expected = 2 * LENS[0] / side[:, None, None] * rays[..., :2] / np.maximum(rays[..., 2:], 1e-3)
     np.testing.assert_allclose(seen, expected, rtol=1e-6)
+
+
+def test_points_to_crop_takes_columns_and_weights(rng: np.random.Generator) -> None:
+    points = rng.uniform(0, 500, (2, 7, 3))
+    turn, side = rotations(rng, 2), np.array([100.0, 250])
+    whole = points_to_crop(points, turn, side, LENS)
+    np.testing.assert_array_equal(whole[..., 2], points[..., 2].astype(np.float32))
+    np.testing.assert_array_equal(whole[..., :2], points_to_crop(points[..., :2], turn, side, LENS))
+    columns, out = np.array([5, 0, 5], np.int32), np.empty((2, 3, 3), np.float32)
+    assert points_to_crop(points, turn, side, LENS, columns, out) is out
+    np.testing.assert_array_equal(out, whole[:, columns])
+
+
+def test_ray_rotation_turns_the_axis_onto_the_ray_after_the_roll(rng: np.random.Generator) -> None:
+    centre, roll = rng.uniform(-500, 1500, (5, 2)), rng.uniform(-3, 3, 5)
+    upright = ray_rotation(centre, None, LENS)
+    rays = np.concatenate([(centre - LENS[2:]) / LENS[:2], np.ones((5, 1))], 1)
+    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+    for row, (x, y, z) in enumerate(rays):
+        skew = np.array([[0, 0, x], [0, 0, y], [-x, -y, 0]])  # of (-y, x, 0)
+        turn = np.eye(3) + skew + skew @ skew / (1 + z)
+        np.testing.assert_allclose(upright[row], turn, atol=1e-14)
+        c, s = np.cos(roll[row]), np.sin(roll[row])
+        rolled = turn @ [[c, -s, 0], [s, c, 0], [0, 0, 1]]
+        np.testing.assert_allclose(ray_rotation(centre, roll, LENS)[row], rolled, atol=1e-14)
+
+
+def test_rotate(rng: np.random.Generator) -> None:
+    points, turn = rng.normal(size=(3, 7, 3)).astype(np.float32), rotations(rng, 3)
+    np.testing.assert_allclose(rotate(points, turn), points @ turn.swapaxes(1, 2), atol=1e-14)
 
 
 def test_translate(rng: np.random.Generator) -> None:

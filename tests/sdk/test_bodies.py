@@ -128,7 +128,7 @@ def test_regressed_joints_are_the_rows_times_the_vertices(rng):
 
 def test_wrong_shapes_say_what_came_and_what_was_expected():
     model = BodyModel(body_from_arrays(tiny_arrays()))
-    with pytest.raises(ValueError, match=r"rotmats is \(1, 72\); expected \(B, 24, 3, 3\)"):
+    with pytest.raises(ValueError, match=r"rotmats is \(1, 72\); expected \(1, 24, 3, 3\)"):
         model.pose(np.zeros((1, 72)), np.zeros((1, 10)))
     with pytest.raises(ValueError, match=r"betas is \(1, 300\); expected \(2, 10\)"):
         model.pose(np.tile(np.eye(3), (2, 24, 1, 1)), np.zeros((1, 300)))

@@ -13,10 +13,11 @@ from pchmr.placement import ray_rotation
 from pchmr.stages.base import BatchedEngine, Board, KeypointEngine, Row, Stage
 from pchmr.stages.blazepose import put_landmarks
 from pchmr.stages.body import PlaceStage, TemplateStage
-from pchmr.stages.calibrate import WORLD, CalibrateStage, ImageTarget
+from pchmr.stages.calibrate import CalibrateStage, ImageTarget
 from pchmr.stages.keypoint_generator import KeypointGenerator
 from pchmr.stages.lifter import KeypointLifter, MeshLifter
 from pchmr_kernels.calibration import Calibrator
+from pchmr_kernels.person import WORLD
 from pchmr_kernels.skeletons import get_skeleton
 from pchmr_kernels.weights import SparseWeights
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pchmr.placement import NEAREST_M
-from pchmr.stages.calibrate import WORLD
+from pchmr_kernels.person import WORLD
 from pchmr_kernels.skeletons import get_skeleton
 
 from .networks.rotations import rot6d_to_rotmat

@@ -1,64 +1,19 @@
-// The C ABI: choice of the instruction set, threads, errors. The arithmetic is calibration.h.
-#include <atomic>
-#include <cstring>
-#include <exception>
+// The C ABI of the blend: threads, errors. The arithmetic is calibration.h.
 #include <string>
-#include <system_error>
-#include <thread>
 #include <vector>
 
-#include "blend_rows.h"
 #include "calibration.h"
+#include "errors.h"
+#include "isa.h"
+#include "parts.h"
+
+using pchmr::fail;
+using pchmr::guarded;
 
 namespace {
 
-thread_local std::string last_error;
-
-int32_t fail(const std::string &message) {
-    last_error = message;
-    return 1;
-}
-
-// Runs `work`, whose exceptions (no memory, no thread) must not cross the C ABI.
-template <class Work>
-int32_t guarded(Work work) {
-    try {
-        work();
-        return 0;
-    } catch (const std::exception &error) {
-        return fail(error.what());
-    }
-}
-
-struct Isa {
-    const char *name;
-    void (*blend)(const pchmr_rows &);
-};
-
-const std::vector<Isa> &isas() {
-    static const std::vector<Isa> all = [] {
-        std::vector<Isa> found = {{"baseline", pchmr_blend_rows_baseline}};
-#if defined(__x86_64__)
-        __builtin_cpu_init();
-        const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-        const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
-                            __builtin_cpu_supports("avx512vl") &&
-                            __builtin_cpu_supports("avx512dq") &&
-                            __builtin_cpu_supports("avx512bw");
-        if (avx2) found.push_back({"avx2", pchmr_blend_rows_avx2});
-        if (avx512) found.push_back({"avx512", pchmr_blend_rows_avx512});
-#endif
-        return found;
-    }();
-    return all;
-}
-
-std::atomic<const Isa *> &chosen() {
-    static std::atomic<const Isa *> isa{&isas().back()};
-    return isa;
-}
-
 constexpr int64_t kVerticesAThread = 8192;  // about 40 us of work; fewer do not repay a thread
+constexpr int64_t kVerticesTogether = 512;  // shaped and skinned in the nearest cache
 
 // Records of a batch, on a cache line; grows, never shrinks.
 float *scratch(int64_t batch, int32_t bones) {
@@ -69,43 +24,30 @@ float *scratch(int64_t batch, int32_t bones) {
     return memory.data() + (-address % 64) / sizeof(float);
 }
 
-void blend_range(const pchmr_weights &weights, int32_t bones, const float *records, bool stretch,
-                 const float *vertices, const float *centres, float *out, int64_t begin,
-                 int64_t end) {
+// `n` vertices of one row of the batch, from vertex `first` of all rows.
+void blend_piece(const pchmr_weights &weights, int32_t bones, const float *records, bool stretch,
+                 const float *vertices, const float *centres, float *out, int64_t first,
+                 int64_t n) {
     static const float origin[3] = {0, 0, 0};
-    while (begin < end) {
-        const int64_t row = begin / weights.vertices, j = begin % weights.vertices;
-        const int64_t n = end - begin < weights.vertices - j ? end - begin : weights.vertices - j;
-        const int64_t slot = j * weights.slots;
-        chosen().load(std::memory_order_relaxed)->blend(
-            {n, weights.slots, records + row * bones * pchmr::kRecord,
-             centres ? centres + 3 * row : origin, vertices + 3 * begin, weights.indices + slot,
-             weights.values + slot, stretch ? weights.offsets + slot : nullptr, out + 3 * begin});
-        begin += n;
-    }
+    const int64_t row = first / weights.vertices;
+    const int64_t slot = first % weights.vertices * weights.slots;
+    pchmr_chosen_isa().blend_rows({n, weights.slots, records + row * bones * pchmr::kRecord,
+                                   centres ? centres + 3 * row : origin, vertices,
+                                   weights.indices + slot, weights.values + slot,
+                                   stretch ? weights.offsets + slot : nullptr, out + 3 * first});
 }
 
 void blend_batch(const pchmr_weights &weights, int64_t batch, int32_t bones, const float *records,
                  bool stretch, const float *vertices, const float *centres, float *out,
                  int32_t threads) {
-    const int64_t total = batch * weights.vertices;
-    int64_t parts = total / kVerticesAThread + 1;
-    if (parts > threads) parts = threads > 1 ? threads : 1;
-    const auto part = [&](int64_t i) {
-        blend_range(weights, bones, records, stretch, vertices, centres, out, total * i / parts,
-                    total * (i + 1) / parts);
-    };
-    std::vector<std::thread> others;
-    others.reserve(parts);
-    for (int64_t i = 1; i < parts; ++i) {
-        try {
-            others.emplace_back(part, i);
-        } catch (const std::system_error &) {  // no thread to be had
-            part(i);
+    const int64_t V = weights.vertices;
+    pchmr::in_parts(batch * V, kVerticesAThread, threads, [&](int64_t begin, int64_t end) {
+        for (int64_t n; begin < end; begin += n) {
+            n = V - begin % V < end - begin ? V - begin % V : end - begin;
+            blend_piece(weights, bones, records, stretch, vertices + 3 * begin, centres, out, begin,
+                        n);
         }
-    }
-    part(0);
-    for (std::thread &other : others) other.join();
+    });
 }
 
 int32_t check_weights(const pchmr_weights &weights, bool stretch) {
@@ -128,32 +70,6 @@ int32_t check_bones(const pchmr_bones &bones) {
 
 extern "C" {
 
-int32_t pchmr_version(void) { return PCHMR_VERSION; }
-
-const char *pchmr_last_error(void) { return last_error.c_str(); }
-
-const char *pchmr_isas(void) {
-    static const std::string names = [] {
-        std::string joined;
-        for (const Isa &isa : isas()) joined += (joined.empty() ? "" : " ") + std::string(isa.name);
-        return joined;
-    }();
-    return names.c_str();
-}
-
-const char *pchmr_isa(void) { return chosen().load()->name; }
-
-int32_t pchmr_use_isa(const char *name) {
-    for (const Isa &isa : isas()) {
-        if (std::strcmp(isa.name, name) == 0) {
-            chosen() = &isa;
-            return 0;
-        }
-    }
-    return fail(std::string("instruction set '") + name + "' is not one of this machine's: " +
-                pchmr_isas());
-}
-
 int32_t pchmr_blend_f32(const pchmr_weights *weights, int64_t batch, int32_t bones,
                         const float *vertices, const float *transforms, const float *delta,
                         const float *centre, float *out, int32_t threads) {
@@ -164,6 +80,31 @@ int32_t pchmr_blend_f32(const pchmr_weights *weights, int64_t batch, int32_t bon
             pchmr::pack_record(transforms + 12 * k, delta ? delta + 3 * k : nullptr,
                                records + pchmr::kRecord * k);
         blend_batch(*weights, batch, bones, records, delta, vertices, centre, out, threads);
+    });
+}
+
+int32_t pchmr_skin_f32(const pchmr_weights *weights, int64_t batch, int32_t bones, int32_t terms,
+                       const float *coefficients, const float *basis, const float *transforms,
+                       float *out, int32_t threads) {
+    if (check_weights(*weights, false)) return 1;
+    return guarded([&] {
+        float *records = scratch(batch, bones);
+        for (int64_t k = 0; k < batch * bones; ++k)
+            pchmr::pack_record(transforms + 12 * k, nullptr, records + pchmr::kRecord * k);
+        const int64_t V = weights->vertices;
+        const auto &isa = pchmr_chosen_isa();
+        pchmr::in_parts(V, kVerticesAThread, threads, [&](int64_t begin, int64_t end) {
+            alignas(64) float shaped[3 * kVerticesTogether];
+            for (int64_t n, j = begin; j < end; j += n) {
+                n = end - j < kVerticesTogether ? end - j : kVerticesTogether;
+                for (int64_t b = 0; b < batch; ++b) {
+                    isa.shape_rows(
+                        {terms, coefficients + b * terms, basis + 3 * j, 3 * V, 3 * n, shaped});
+                    blend_piece(*weights, bones, records, false, shaped, nullptr, out, b * V + j,
+                                n);
+                }
+            }
+        });
     });
 }
 

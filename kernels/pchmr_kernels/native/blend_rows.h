@@ -1,4 +1,5 @@
-// The blend of consecutive vertices of one row of the batch: one function an instruction set.
+// Blend shapes and the blend of consecutive vertices of one row of the batch: one function each an
+// instruction set.
 #ifndef PCHMR_BLEND_ROWS_H
 #define PCHMR_BLEND_ROWS_H
 
@@ -16,10 +17,22 @@ struct pchmr_rows {
     float *out;            // (n, 3)
 };
 
+// Blend shapes: out_i = sum_n coefficient_n basis_ni.
+struct pchmr_shape {
+    int32_t terms;
+    const float *coefficients;  // (terms)
+    const float *basis;         // (terms, stride), from the first number wanted
+    int64_t stride, n;
+    float *out;                 // (n)
+};
+
 void pchmr_blend_rows_baseline(const pchmr_rows &rows);
+void pchmr_shape_rows_baseline(const pchmr_shape &shape);
 #if defined(__x86_64__)
 void pchmr_blend_rows_avx2(const pchmr_rows &rows);
 void pchmr_blend_rows_avx512(const pchmr_rows &rows);
+void pchmr_shape_rows_avx2(const pchmr_shape &shape);
+void pchmr_shape_rows_avx512(const pchmr_shape &shape);
 #endif
 
 #endif

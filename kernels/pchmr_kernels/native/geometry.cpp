@@ -1,6 +1,6 @@
 #include "pchmr_geometry.h"
 
-#include "geometry.h"
+#include "person.h"
 
 using namespace pchmr;
 
@@ -34,16 +34,39 @@ extern "C" void pchmr_solve_translation_f64(const double *lens, int64_t batch, i
 }
 
 extern "C" void pchmr_points_to_crop_f64(const double *lens, int64_t batch, int32_t points,
-                                         const double *pixels, const double *rotation,
+                                         int32_t numbers, const double *pixels, int32_t taken,
+                                         const int32_t *columns, const double *rotation,
                                          const double *side, float *out) {
     const Lens camera = {lens[0], lens[1], lens[2], lens[3]};
     for (int64_t row = 0; row < batch; ++row)
-        for (int64_t i = row * points; i < (row + 1) * points; ++i) {
+        for (int32_t i = 0; i < taken; ++i, out += numbers) {
+            const double *pixel = pixels + numbers * (row * points + columns[i]);
             double x, y;
-            ray_to_crop(camera, rotation + 9 * row, side[row],
-                        ray(camera, pixels[2 * i], pixels[2 * i + 1]), &x, &y);
-            out[2 * i] = float(x), out[2 * i + 1] = float(y);
+            ray_to_crop(camera, rotation + 9 * row, side[row], ray(camera, pixel[0], pixel[1]), &x,
+                        &y);
+            out[0] = float(x), out[1] = float(y);
+            for (int32_t n = 2; n < numbers; ++n) out[n] = float(pixel[n]);
         }
+}
+
+extern "C" void pchmr_ray_rotation_f64(const double *lens, int64_t batch, const double *centre,
+                                       const double *roll, double *rotation) {
+    const Lens camera = {lens[0], lens[1], lens[2], lens[3]};
+    for (int64_t row = 0; row < batch; ++row)
+        ray_rotation(camera, centre[2 * row], centre[2 * row + 1], roll ? roll[row] : 0,
+                     rotation + 9 * row);
+}
+
+extern "C" void pchmr_rotate_f64(int64_t batch, int64_t points, const float *xyz,
+                                 const double *rotation, double *out) {
+    for (int64_t row = 0; row < batch; ++row) {
+        const double *R = rotation + 9 * row;
+        const Mat3 turn = {{load(R), load(R + 3), load(R + 6)}};
+        for (int64_t i = row * points * 3; i < (row + 1) * points * 3; i += 3) {
+            const Vec3 turned = turn * Vec3{xyz[i], xyz[i + 1], xyz[i + 2]};
+            out[i] = turned.x, out[i + 1] = turned.y, out[i + 2] = turned.z;
+        }
+    }
 }
 
 extern "C" void pchmr_translate_f32(int64_t batch, int64_t points, const float *xyz,

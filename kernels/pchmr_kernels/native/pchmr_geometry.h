@@ -22,11 +22,22 @@ PCHMR_API void pchmr_solve_translation_f64(const double *lens, int64_t batch, in
                                            const double *xyz, const double *keypoints,
                                            double *translation, uint8_t *placed);
 
-/* Pixels (B, N, 2) as the cameras of crops see them, (B, N, 2) in halves of each crop's side.
- * rotation: (B, 3, 3) of each crop's camera to the full one. side: (B) pixels. */
+/* Points of (B, N, numbers) - x, y in pixels, and what stays - as the cameras of crops see them, in
+ * halves of each crop's side: (B, taken, numbers), of the columns named. rotation: (B, 3, 3) of each
+ * crop's camera to the full one. side: (B) pixels. */
 PCHMR_API void pchmr_points_to_crop_f64(const double *lens, int64_t batch, int32_t points,
-                                        const double *pixels, const double *rotation,
+                                        int32_t numbers, const double *pixels, int32_t taken,
+                                        const int32_t *columns, const double *rotation,
                                         const double *side, float *out);
+
+/* Rotations (B, 3, 3) from the frames of crops, z along their viewing rays, to the camera's: the
+ * shortest turn onto the ray through centre (B, 2), after a roll (B) of radians, or none where null. */
+PCHMR_API void pchmr_ray_rotation_f64(const double *lens, int64_t batch, const double *centre,
+                                      const double *roll, double *rotation);
+
+/* Points (B, N, 3) turned by (B, 3, 3). */
+PCHMR_API void pchmr_rotate_f64(int64_t batch, int64_t points, const float *xyz,
+                                const double *rotation, double *out);
 
 /* Points (B, N, 3) moved by (B, 3). */
 PCHMR_API void pchmr_translate_f32(int64_t batch, int64_t points, const float *xyz,

@@ -15,7 +15,7 @@ typedef long long int64_t;
 #include <stdint.h>
 #endif
 
-#define PCHMR_VERSION 1
+#define PCHMR_VERSION 2
 #define PCHMR_MAX_JOINTS 128 /* and bones */
 #define PCHMR_MAX_SLOTS 8    /* bones a vertex */
 
@@ -72,6 +72,13 @@ PCHMR_API int32_t pchmr_blend_f32(const pchmr_weights *weights, int64_t batch, i
                                   const float *vertices, const float *transforms,
                                   const float *delta, const float *centre, float *out,
                                   int32_t threads);
+
+/* Linear-blend skinning of a shaped mesh: vertices sum_n coefficient_n basis_n, blended by transforms
+ * as above. coefficients: (B, N). basis: (N, V, 3): the template, shape and pose blend shapes; a term
+ * whose coefficient is 0 is not read. */
+PCHMR_API int32_t pchmr_skin_f32(const pchmr_weights *weights, int64_t batch, int32_t bones,
+                                 int32_t terms, const float *coefficients, const float *basis,
+                                 const float *transforms, float *out, int32_t threads);
 
 /* Psi | T (B, K, 3, 4) and Delta (B, K, 3) of every bone about `centre` (B, 3), Eq. (6-10), after
  * pre-alignment, scale, root alignment and fading; the pre-alignment is folded into them.

@@ -9,12 +9,12 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from pchmr_engines.engine import Context, Engine
+from pchmr_kernels.geometry import points_to_crop
 from pchmr_kernels.skeletons import get_skeleton
 
 from ..blazepose import Landmarks
 from ..camera import Camera
 from ..crops import Roi
-from ..placement import points_to_crop
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class KeypointEngine:
         self, engine: Engine, landmarks: Sequence[str], max_people: int, threads: int
     ) -> None:
         skeleton = get_skeleton("blazepose33")
-        self._columns = np.array([skeleton.index(name) for name in landmarks])
+        self._columns = np.array([skeleton.index(name) for name in landmarks], np.int32)
         self._engine = BatchedEngine(engine, max_people, threads)
         self._people = 0
         self._context: Context
@@ -159,12 +159,11 @@ class KeypointEngine:
         """Put keypoints (P, 33, 3) of the full frame in, as the crop's own camera sees them."""
         self._people = len(keypoints)
         self._context = self._engine.context(self._people)
-        taken = keypoints[:, self._columns]
-        inputs = self._context.buffers["keypoints"][: self._people]
-        inputs[..., :2] = points_to_crop(
-            taken[..., :2], board["crop_rotation"], board["crop_size"], board.camera
+        points_to_crop(
+            *(keypoints, board["crop_rotation"], board["crop_size"], board.camera.lens),
+            columns=self._columns,
+            out=self._context.buffers["keypoints"][: self._people],
         )
-        inputs[..., 2] = taken[..., 2]
 
     def enqueue(self) -> None:
         self._context.enqueue()

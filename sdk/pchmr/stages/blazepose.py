@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from pchmr_engines.engine import Context, Engine
+from pchmr_kernels.geometry import rotate
 
 from ..blazepose import (
     Detection,
@@ -121,12 +122,14 @@ def put_landmarks(board: Board, found: Sequence[Landmarks], keypoints: str, worl
 
     World landmarks (P, 33, 3), metres about the hips, are turned onto the crop's viewing ray.
     """
-    points = np.stack([person.keypoints_2d for person in found])
-    points[..., :2] = board.camera.undistort(points[..., :2])
-    centres = board.camera.undistort(np.array([person.roi.center for person in found]))
-    upright = ray_rotation(centres, np.zeros(len(found)), board.camera)
+    camera = board.camera
+    points = np.array([person.keypoints_2d for person in found], np.float64)
+    if camera.distortion:
+        points[..., :2] = camera.undistort(points[..., :2])
+    centres = camera.undistort(np.array([person.roi.center for person in found]))
     board[keypoints] = points
-    board[world] = np.stack([person.world for person in found]) @ upright.transpose(0, 2, 1)
+    worlds = np.array([person.world for person in found])
+    board[world] = rotate(worlds, ray_rotation(centres, None, camera))
 
 
 class PoseLandmarkStage:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from pchmr_kernels import person
 from pchmr_kernels.calibration import Calibrator
 
 from ..perceptrons import Perceptrons
-from ..placement import unproject
 from .base import Board, HostStage
-
-WORLD = 0.25
-"""Share of the world landmarks in the depth; on Pose2Sim 0.15 to 0.3 was best, 0.5 2 mm worse."""
 
 
 class ImageTarget(HostStage):
@@ -30,25 +27,20 @@ class ImageTarget(HostStage):
     gives = frozenset({"target", "confidence"})
 
     def __init__(self, carry: np.ndarray, keypoints: str, world: str) -> None:
-        self._carry = carry
-        self._trust = carry / np.maximum(carry.sum(1, keepdims=True), 1e-6)
+        trust = carry / np.maximum(carry.sum(1, keepdims=True), 1e-6)
+        self._target = person.ImageTarget(carry, trust)
         self._keypoints, self._world = keypoints, world
         self.needs = frozenset(
             {"joints_3d", "pose_landmarks", "translation", "source", keypoints, world}
         )
 
     def collect(self, board: Board) -> None:
-        lifted, keypoints, world = (
-            board[name] for name in ("pose_landmarks", self._keypoints, self._world)
+        board["target"], board["confidence"] = self._target(
+            *(board["joints_3d"], board["pose_landmarks"]),
+            *(board[self._keypoints], board[self._world]),
+            root=board["translation"] + board["source"][:, 0],
+            lens=board.camera.lens,
         )
-        hips = lifted[:, 23:25].mean(1, keepdims=True)
-        depth = (1 - WORLD) * lifted[..., 2] + WORLD * (world + hips)[..., 2]
-        root = board["translation"] + board["source"][:, 0]
-        seen = unproject(keypoints[..., :2], np.maximum(depth + root[:, 2:], 0.1), board.camera)
-        visibility = keypoints[..., 2]
-        residual = (seen - root[:, None] - lifted) * visibility[..., None]
-        board["target"] = board["joints_3d"] + self._carry @ residual
-        board["confidence"] = visibility @ self._trust.T
 
 
 class CalibrateStage:
@@ -63,13 +55,15 @@ class CalibrateStage:
 
     def __init__(self, calibrator: Calibrator, perceptrons: Perceptrons | None = None) -> None:
         self._calibrator, self._perceptrons = calibrator, perceptrons
-        theta = {"rotmats", "betas"} if perceptrons else set()
-        self.needs = frozenset({"vertices", "source", "target", "confidence", *theta})
+        self._theta = ("rotmats", "betas") if perceptrons else ()
+        self.needs = frozenset({"vertices", "source", "target", "confidence", *self._theta})
         self._given: dict[str, np.ndarray]
         self._calibrated: np.ndarray
 
     def prepare(self, board: Board) -> None:
-        self._given = {x: np.ascontiguousarray(board[x], np.float32) for x in self.needs}
+        self._given = {name: board[name] for name in self.needs}
+        for name in self._theta:
+            self._given[name] = board[name].astype(np.float32)
 
     def enqueue(self) -> None:
         given, learnt, alpha = self._given, self._perceptrons, None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..geometry import rot6d_to_rotmat
+from pchmr_kernels.person import pose_rotmats
+
 from .base import Board, KeypointEngine
 
 
@@ -26,7 +27,5 @@ class KeypointGenerator:
         self._network.enqueue()
 
     def collect(self, board: Board) -> None:
-        rotmats = rot6d_to_rotmat(self._network.output("rot6d"))
-        rotmats[:, 0] = board["crop_rotation"] @ rotmats[:, 0]
-        board["rotmats"] = rotmats
+        board["rotmats"] = pose_rotmats(self._network.output("rot6d"), board["crop_rotation"])
         board["betas"] = self._network.output("betas").copy()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from pchmr_kernels.geometry import rotate
+
 from .base import Board, KeypointEngine
 
 
@@ -27,9 +29,9 @@ class KeypointLifter:
         self._network.enqueue()
 
     def collect(self, board: Board) -> None:
-        turn = board["crop_rotation"].transpose(0, 2, 1)
-        board["joints_3d"] = self._network.output("joints") @ turn
-        board["pose_landmarks"] = self._network.output("landmarks") @ turn
+        turn = board["crop_rotation"]
+        board["joints_3d"] = rotate(self._network.output("joints"), turn)
+        board["pose_landmarks"] = rotate(self._network.output("landmarks"), turn)
 
 
 class MeshLifter:
@@ -55,6 +57,5 @@ class MeshLifter:
         self._network.enqueue()
 
     def collect(self, board: Board) -> None:
-        turn = board["crop_rotation"].transpose(0, 2, 1)
-        target = self._network.output("joints") @ turn
+        target = rotate(self._network.output("joints"), board["crop_rotation"])
         board["target"], board["confidence"] = target, np.ones(target.shape[:2])

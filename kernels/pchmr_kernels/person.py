@@ -1,0 +1,160 @@
+"""What lies between the networks of a followed person, by the native library.
+
+`cuda_person` has the same steps on a GPU, from the same arithmetic (native/person.h).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .geometry import Lens, lens_pointer
+from .native import address, as_float32, as_float64, library
+
+Array = npt.NDArray[Any]
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+
+LANDMARKS, POINTS = 33, 39  # of a person, of the landmark network
+WORLD = 0.25  # as native/person.h has it
+"""Share of the world landmarks in a target's depth; on Pose2Sim 0.15 to 0.3 was best, 0.5 2 mm
+worse."""
+
+FOUND = np.dtype(
+    [
+        ("keypoints_2d", np.float32, (LANDMARKS, 3)),
+        ("presence", np.float32, LANDMARKS),
+        ("depth_px", np.float32, LANDMARKS),
+        ("auxiliary", np.float32, (2, 2)),
+        ("world", np.float32, (LANDMARKS, 3)),
+    ]
+)
+"""A person as the landmark network sees one, in the frame: pchmr_landmarks of
+native/pchmr_person.h; what each is says `pchmr.blazepose.Landmarks`."""
+
+
+def decode_landmarks(
+    points: Float32,
+    world: Float32,
+    heatmaps: Float32 | None,
+    regions: Float64,
+    crop_size: int,
+    radius: int,
+) -> Array:
+    """(B,) `FOUND`, of the first rows of the landmark network's output.
+
+    points: (>= B, 39, 5) float32: x, y, z in crop pixels, logits of visibility and presence.
+    world: (>= B, 39, 3) float32, metres. heatmaps: (>= B, n, n, 39) float32 logits that refine x
+    and y as `heatmaps.refine_peaks` does with that radius, or None. regions: (B, 4) float64: the
+    middle and side of each crop in the frame, pixels, and its turn, radians.
+
+    Raises: TypeError for another dtype, ValueError for another shape.
+    """
+    rows, batch = len(points), len(regions)
+    points = as_float32("points", points, (rows, POINTS, 5))
+    world = as_float32("world", world, (rows, POINTS, 3))
+    size = 0 if heatmaps is None else heatmaps.shape[1]
+    if heatmaps is not None:
+        heatmaps = as_float32("heatmaps", heatmaps, (rows, size, size, POINTS))
+    if batch > rows:
+        raise ValueError(f"{batch} regions, but points has {rows} rows")
+    found = np.empty(batch, FOUND)
+    _library().pchmr_decode_landmarks_f32(
+        *(batch, crop_size, address(points), address(world), address(heatmaps), size, radius),
+        *(address(as_float64("regions", regions, (batch, 4))), address(found)),
+    )
+    return found
+
+
+def tight_boxes(keypoints: Array, seen: float, width: int, height: int) -> Float64:
+    """(B, 4) upright boxes x0, y0, x1, y1, cut to the frame, around what is seen of (B, N, 3).
+
+    keypoints: x px, y px, visibility; those of more than `seen` count, all where none is seen.
+    """
+    batch, count = keypoints.shape[:2]
+    keypoints = as_float64("keypoints", keypoints, (batch, count, 3))
+    boxes = np.empty((batch, 4))
+    _library().pchmr_tight_boxes_f64(
+        batch, count, address(keypoints), seen, width, height, address(boxes)
+    )
+    return boxes
+
+
+def pose_rotmats(rot6d: Array, root: Array) -> Float64:
+    """(B, J, 3, 3) from the first two columns of each, row by row (B, J, 6), made orthonormal.
+
+    root: (B, 3, 3) that turns the first joint's. A column of zeros stays zero.
+    """
+    batch, joints, _ = rot6d.shape
+    rot6d = np.ascontiguousarray(rot6d, np.float32)
+    root = as_float64("root", root, (batch, 3, 3))
+    rotmats = np.empty((batch, joints, 3, 3))
+    _library().pchmr_pose_rotmats_f64(
+        batch, joints, address(rot6d), address(root), address(rotmats)
+    )
+    return rotmats
+
+
+class ImageTarget:
+    """Target joints of the parallel form: x, y from the image, depth from the pose stream.
+
+    carry: (J, 33) how much of what a landmark is off moves a joint. trust: (J, 33) how it vouches
+    for one.
+    """
+
+    def __init__(self, carry: Array, trust: Array) -> None:
+        self._joints = len(carry)
+        self._carry, self._trust = (np.ascontiguousarray(x, np.float32) for x in (carry, trust))
+        self._function = _library().pchmr_image_target_f64
+
+    def __call__(
+        self,
+        joints: Array,
+        landmarks: Array,
+        keypoints: Array,
+        world: Array,
+        root: Array,
+        lens: Lens,
+    ) -> tuple[Float64, Float64]:
+        """Target (B, J, 3) about `root` and confidence (B, J).
+
+        joints: (B, J, 3), landmarks: (B, 33, 3), the lifter's, metres about the root. keypoints:
+        (B, 33, 3) x px, y px, visibility. world: (B, 33, 3) metres about the hips, of which the
+        depth counts. root: (B, 3) before the camera, metres.
+
+        Raises: ValueError for another shape.
+        """
+        batch, count = len(joints), self._joints
+        given = (
+            as_float64("joints", joints, (batch, count, 3)),
+            as_float64("landmarks", landmarks, (batch, LANDMARKS, 3)),
+            as_float64("keypoints", keypoints, (batch, LANDMARKS, 3)),
+            as_float64("world", world, (batch, LANDMARKS, 3)),
+            as_float64("root", root, (batch, 3)),
+        )
+        target, confidence = np.empty((batch, count, 3)), np.empty((batch, count))
+        self._function(
+            *(lens_pointer(lens), batch, count, *map(address, given)),
+            *(address(self._carry), address(self._trust), address(target), address(confidence)),
+        )
+        return target, confidence
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    loaded = library()
+    pointer, int32, int64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
+    real = ctypes.c_double
+    for name, arguments in (
+        ("decode_landmarks_f32", (int64, int32, *[pointer] * 3, int32, int32, pointer, pointer)),
+        ("tight_boxes_f64", (int64, int32, pointer, real, real, real, pointer)),
+        ("pose_rotmats_f64", (int64, int32, *[pointer] * 3)),
+        ("image_target_f64", (pointer, int64, int32, *[pointer] * 9)),
+    ):
+        function = getattr(loaded, f"pchmr_{name}")
+        function.argtypes, function.restype = arguments, None
+    return loaded

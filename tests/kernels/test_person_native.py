@@ -1,0 +1,123 @@
+"""The native steps between a person's networks against plain NumPy, over arrays at random."""
+
+import math
+
+import numpy as np
+import pytest
+
+from pchmr_kernels.heatmaps import refine_peaks
+from pchmr_kernels.person import (
+    LANDMARKS,
+    POINTS,
+    WORLD,
+    ImageTarget,
+    decode_landmarks,
+    pose_rotmats,
+    tight_boxes,
+)
+
+LENS = (900.0, 950.0, 320.0, 250.0)
+
+
+def rotations(rng, *shape):
+    q, _ = np.linalg.qr(rng.normal(size=(*shape, 3, 3)))
+    return q * np.sign(np.linalg.det(q))[..., None, None]
+
+
+def sigmoid(logits):
+    return 1 / (1 + np.exp(-logits.astype(np.float64)))
+
+
+@pytest.mark.parametrize("refined", [True, False])
+@pytest.mark.parametrize("batch", [0, 1, 3])
+def test_landmarks_in_the_frame(batch, refined, rng):
+    points = rng.uniform(-20, 280, (4, POINTS, 5)).astype(np.float32)
+    points[..., 3:] = rng.normal(0, 4, (4, POINTS, 2))
+    world = rng.normal(size=(4, POINTS, 3)).astype(np.float32)
+    maps = rng.normal(-1, 2, (4, 64, 64, POINTS)).astype(np.float32) if refined else None
+    regions = np.concatenate([rng.uniform(100, 700, (batch, 3)), rng.uniform(-3, 3, (batch, 1))], 1)
+    found = decode_landmarks(points, world, maps, regions, 256, 4)
+    assert len(found) == batch
+    for row, (x, y, size, angle) in enumerate(regions):
+        crop = points[row, :, :2]
+        if maps is not None:
+            crop = refine_peaks(np.ascontiguousarray(crop), maps[row], 4.0, 4)
+        turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        image = (crop.astype(np.float64) - 128) @ turn.T * size / 256 + (x, y)
+        one = found[row]
+        np.testing.assert_allclose(one["keypoints_2d"][:, :2], image[:LANDMARKS], rtol=1e-5)
+        np.testing.assert_allclose(one["auxiliary"], image[LANDMARKS : LANDMARKS + 2], rtol=1e-5)
+        logits = points[row, :LANDMARKS, 3:]
+        np.testing.assert_allclose(one["keypoints_2d"][:, 2], sigmoid(logits[:, 0]), atol=1e-6)
+        np.testing.assert_allclose(one["presence"], sigmoid(logits[:, 1]), atol=1e-6)
+        depth = points[row, :LANDMARKS, 2] * size / 256
+        np.testing.assert_allclose(one["depth_px"], depth, rtol=1e-6)
+        upright = world[row, :LANDMARKS].astype(np.float64)
+        upright[:, :2] = upright[:, :2] @ turn.T
+        np.testing.assert_allclose(one["world"], upright, atol=1e-6)
+
+
+def test_points_that_are_no_numbers_stay_none(rng):
+    points = np.full((1, POINTS, 5), np.nan, np.float32)
+    points[0, 1] = 1e30
+    maps = np.zeros((1, 64, 64, POINTS), np.float32)
+    world = np.zeros((1, POINTS, 3), np.float32)
+    (one,) = decode_landmarks(points, world, maps, np.array([[1.0, 2, 3, 0]]), 256, 4)
+    assert np.isnan(one["keypoints_2d"][0]).all()
+
+
+def test_landmarks_refuse(rng):
+    points, world = np.zeros((1, POINTS, 5), np.float32), np.zeros((1, POINTS, 3), np.float32)
+    with pytest.raises(ValueError, match="2 regions, but points has 1 rows"):
+        decode_landmarks(points, world, None, np.zeros((2, 4)), 256, 4)
+    with pytest.raises(ValueError, match=r"regions is \(1, 3\); expected \(1, 4\)"):
+        decode_landmarks(points, world, None, np.zeros((1, 3)), 256, 4)
+    with pytest.raises(ValueError, match="heatmaps is"):
+        decode_landmarks(points, world, np.zeros((1, 8, 9, 39), np.float32), np.zeros((1, 4)), 8, 4)
+
+
+@pytest.mark.parametrize("seen", [0.0, 0.5, 1.0])
+def test_tight_boxes(seen, rng):
+    keypoints = rng.uniform(-50, 700, (20, 9, 3))
+    keypoints[..., 2] = rng.uniform(0, 1, (20, 9))
+    boxes = tight_boxes(keypoints, seen, 640, 480)
+    for box, points in zip(boxes, keypoints, strict=True):
+        visible = points[points[:, 2] > seen, :2]
+        kept = visible if len(visible) else points[:, :2]
+        corners = np.concatenate([kept.min(0), kept.max(0)])
+        np.testing.assert_array_equal(box, np.clip(corners, 0, [640, 480, 640, 480]))
+
+
+def test_pose_rotmats(rng):
+    rot6d, root = rng.normal(size=(3, 24, 6)).astype(np.float32), rotations(rng, 3)
+    rotmats = pose_rotmats(rot6d, root)
+    first, second = rot6d[..., 0::2].astype(np.float64), rot6d[..., 1::2].astype(np.float64)
+    x = first / np.linalg.norm(first, axis=-1, keepdims=True)
+    y = second - (x * second).sum(-1, keepdims=True) * x
+    y /= np.linalg.norm(y, axis=-1, keepdims=True)
+    expected = np.stack([x, y, np.cross(x, y)], -1)
+    expected[:, 0] = root @ expected[:, 0]
+    np.testing.assert_allclose(rotmats, expected, atol=1e-12)
+    assert not pose_rotmats(np.zeros((1, 2, 6), np.float32), root[:1]).any()
+
+
+@pytest.mark.parametrize("batch", [0, 1, 3])
+def test_image_target(batch, rng):
+    joints, landmarks = rng.normal(size=(batch, 24, 3)), rng.normal(size=(batch, LANDMARKS, 3))
+    keypoints = rng.uniform(0, 600, (batch, LANDMARKS, 3))
+    keypoints[..., 2] = rng.uniform(0, 1, (batch, LANDMARKS))
+    world, root = rng.normal(size=(batch, LANDMARKS, 3)), rng.normal(size=(batch, 3))
+    root[1:, 2] += 5  # the first is partly behind the camera
+    carry, trust = rng.random((2, 24, LANDMARKS)).astype(np.float32)
+    carry[carry < 0.7] = 0
+    target, confidence = ImageTarget(carry, trust)(joints, landmarks, keypoints, world, root, LENS)
+    hips = landmarks[:, 23:25].mean(1, keepdims=True)
+    depth = (1 - WORLD) * landmarks[..., 2] + WORLD * (world + hips)[..., 2] + root[:, 2:]
+    rays = np.ones((batch, LANDMARKS, 3))
+    rays[..., :2] = (keypoints[..., :2] - LENS[2:]) / LENS[:2]
+    seen = rays * np.maximum(depth, 0.1)[..., None]
+    residual = (seen - root[:, None] - landmarks) * keypoints[..., 2:]
+    np.testing.assert_allclose(target, joints + carry.astype(np.float64) @ residual, atol=1e-9)
+    np.testing.assert_allclose(confidence, keypoints[..., 2] @ trust.T.astype(np.float64))
+    with pytest.raises(ValueError, match="world is"):
+        ImageTarget(carry, trust)(joints, landmarks, keypoints, world[:, 1:], root, LENS)
