@@ -28,7 +28,6 @@ from pchmr_engines.errors import InputError
 from .photos import Image, read_photo
 
 DEFAULT_FPS = 30.0
-_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 
 
 @dataclass(frozen=True)
@@ -266,9 +265,10 @@ class VideoReader(Reader):
         bgr = self._convert.reformat(
             picture, format="bgr24", interpolation=Interpolation.POINT, threads=1
         )
-        image = bgr.to_ndarray()
-        turn = _TURNS.get(round(picture.rotation / 90) * 90 % 360)
-        return np.asarray(image if turn is None else cv2.rotate(image, turn), np.uint8)
+        image = np.asarray(bgr.to_ndarray(), np.uint8)
+        if "DISPLAYMATRIX" not in picture.side_data:
+            return image
+        return _upright(image, bytes(picture.side_data["DISPLAYMATRIX"]))
 
     def close(self) -> None:
         self._container.close()
@@ -307,6 +307,19 @@ class CameraReader(Reader):
 
     def close(self) -> None:
         self._capture.release()
+
+
+def _upright(image: Image, matrix: bytes) -> Image:
+    """Turned by quarters and mirrored as FFmpeg's display matrix says; cameras of selfies mirror.
+
+    A stored point x, y is shown at a x + c y, b x + d y; the matrix begins a, b, u, c, d.
+    """
+    a, b, _, c, d = np.frombuffer(matrix, np.int32, 5)
+    if abs(b) > abs(a):
+        image, a, d = np.asarray(cv2.transpose(image), np.uint8), c, b
+    if a < 0 or d < 0:
+        image = np.asarray(cv2.flip(image, -1 if a < 0 and d < 0 else int(a < 0)), np.uint8)
+    return image
 
 
 def natural_key(path: Path) -> list[tuple[int, str]]:

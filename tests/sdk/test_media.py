@@ -188,20 +188,30 @@ def test_video_that_states_an_absurd_rate(tmp_path: Path) -> None:
         assert [frame.t_ns // 10**6 for frame in source] == [0, 1, 2, 3, 4]
 
 
-def test_video_turned_by_its_metadata(video: Path) -> None:
-    """The phone's way of saying "show this turned a quarter clockwise"."""
+@pytest.mark.parametrize(
+    ("turn", "expected"),
+    [
+        pytest.param((0, 1, -1, 0), [BLUE, RED, WHITE, GREEN], id="a quarter clockwise"),
+        pytest.param((0, -1, 1, 0), [GREEN, WHITE, RED, BLUE], id="a quarter the other way"),
+        pytest.param((-1, 0, 0, -1), [WHITE, BLUE, GREEN, RED], id="a half"),
+        pytest.param((-1, 0, 0, 1), [GREEN, RED, WHITE, BLUE], id="mirrored, as a selfie"),
+        pytest.param((1, 0, 0, -1), [BLUE, WHITE, RED, GREEN], id="upside down"),
+        pytest.param((0, 1, 1, 0), [RED, BLUE, GREEN, WHITE], id="a quarter and mirrored"),
+    ],
+)
+def test_video_turned_by_its_metadata(video: Path, turn, expected) -> None:
+    """The phone's way of saying how it was held."""
     data = bytearray(video.read_bytes())
     matrix = data.index(b"tkhd") + 4 + 40  # version 0: flags, times, ids, layer, volume first
-    one = 1 << 16
-    data[matrix : matrix + 36] = struct.pack(
-        ">9i", 0, one, 0, -one, 0, 0, SIZE[1] * one, 0, 1 << 30
-    )
+    a, b, c, d = (number << 16 for number in turn)
+    data[matrix : matrix + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     video.write_bytes(data)
     with open_source(video) as source:
         frame = next(source)
-    assert source.size == SIZE[::-1]
-    assert frame.image.shape == (SIZE[0], SIZE[1], 3)
-    np.testing.assert_allclose(corners(frame.image), [BLUE, RED, WHITE, GREEN], atol=12)
+    width, height = SIZE if turn[0] else SIZE[::-1]
+    assert source.size == (width, height)
+    assert frame.image.shape == (height, width, 3)
+    np.testing.assert_allclose(corners(frame.image), expected, atol=12)
 
 
 def test_video_cut_short_yields_what_decodes(tmp_path: Path) -> None:
