@@ -11,9 +11,10 @@ import math
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import av
 import av.error
@@ -266,9 +267,8 @@ class VideoReader(Reader):
             picture, format="bgr24", interpolation=Interpolation.POINT, threads=1
         )
         image = np.asarray(bgr.to_ndarray(), np.uint8)
-        if "DISPLAYMATRIX" not in picture.side_data:
-            return image
-        return _upright(image, bytes(picture.side_data["DISPLAYMATRIX"]))
+        matrix = cast("Mapping[str, Any]", picture.side_data).get("DISPLAYMATRIX")
+        return image if matrix is None else _upright(image, bytes(matrix))
 
     def close(self) -> None:
         self._container.close()
