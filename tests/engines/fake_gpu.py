@@ -136,8 +136,27 @@ def fake_tensorrt(calls: Calls, dims: tuple[int, ...] = (-1, 3)) -> ModuleType:
         def get_tensor_shape(self, name: str) -> tuple[int, ...]:
             return dims
 
-        def create_execution_context(self) -> Context | None:
-            return Context() if calls.answer("context") else None
+        def create_execution_context(self, *config: Any) -> Context | None:
+            return Context() if calls.answer("context", *config) else None
+
+        def create_runtime_config(self) -> Any:  # of TensorRT for RTX
+            return config
+
+    class Cache:
+        def __init__(self) -> None:
+            self.kernels = b"compiled"
+
+        def deserialize(self, blob: bytes) -> bool:
+            return calls.answer("deserialize kernels", blob)
+
+        def serialize(self) -> bytes:
+            return self.kernels
+
+    config = SimpleNamespace(
+        dynamic_shapes_kernel_specialization_strategy="lazy",
+        create_runtime_cache=Cache,
+        set_runtime_cache=lambda cache: calls.answer("set_runtime_cache"),
+    )
 
     class Logger:
         ERROR, INTERNAL_ERROR, Severity = 1, 0, int
@@ -155,6 +174,11 @@ def fake_tensorrt(calls: Calls, dims: tuple[int, ...] = (-1, 3)) -> ModuleType:
 
     tensorrt = ModuleType("tensorrt")
     tensorrt.__dict__.update(
-        __version__="10.3.0", ILogger=Logger, Runtime=Runtime, TensorIOMode=Mode, DataType=DataType
+        __version__="10.3.0",
+        ILogger=Logger,
+        Runtime=Runtime,
+        TensorIOMode=Mode,
+        DataType=DataType,
+        DynamicShapesKernelSpecializationStrategy=SimpleNamespace(EAGER="eager"),
     )
     return tensorrt

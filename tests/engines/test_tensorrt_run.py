@@ -11,7 +11,7 @@ import pytest
 from fake_gpu import Calls, DeviceArray, fake_cupy, fake_tensorrt
 
 from pchmr_engines import cuda_driver
-from pchmr_engines.backends import tensorrt
+from pchmr_engines.backends import gpu, tensorrt
 from pchmr_engines.cuda_driver import CudaDevice, cuda_device
 from pchmr_engines.device_engines import Built
 from pchmr_engines.engine import TensorSpec
@@ -110,6 +110,54 @@ def test_every_no_of_tensorrt_is_an_error(make, calls, call):
     calls.failing.add(call)
     with pytest.raises(EngineError, match=r"tensorrt(: | has no)"):
         make().run({"x": np.zeros((1, 3), np.float32)})
+
+
+def test_kernels_of_rtx_are_compiled_at_once_and_kept_for_the_next_time(
+    make, calls, monkeypatch, tmp_path
+):
+    """In the user's cache, for a bundle brings no code; a cache of another driver is made anew."""
+    monkeypatch.setenv("PCHMR_CACHE", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", sys.modules["tensorrt"])
+    target = tensorrt.target("tensorrt-rtx", "fp32")
+    assert target.flags["user_allocation"]
+    make(target=target).context(1).freeze()
+    (config,) = (call[1] for call in calls if call[0] == "context")
+    assert config.dynamic_shapes_kernel_specialization_strategy == "eager"
+    kept = tmp_path / "tensorrt-rtx/x-sm_89.cache"
+    assert kept.read_bytes() == b"compiled"
+    assert "deserialize kernels" not in calls.names()
+    before = kept.stat().st_mtime_ns
+    make(target=target).context(1).freeze()
+    assert ("deserialize kernels", b"compiled") in calls
+    assert kept.stat().st_mtime_ns == before  # nothing new was compiled
+    kept.write_bytes(b"of another driver")
+    calls.failing.add("deserialize kernels")
+    make(target=target).context(1).freeze()
+    assert kept.read_bytes() == b"compiled"
+    calls.failing.add("set_runtime_cache")
+    with pytest.raises(EngineError, match="tensorrt-rtx: set_runtime_cache failed"):
+        make(target=target)
+
+
+def test_tensorrt_itself_has_no_such_cache(make, calls):
+    make().context(1).freeze()
+    assert ("context",) in calls
+
+
+def test_streams_of_others_stay_theirs(calls):
+    """CuPy 14 takes them by a protocol, earlier ones by their address; its own are taken as is."""
+    cuda = sys.modules["cupy"].cuda
+    own = cuda.Stream(5)
+    assert gpu.cupy_stream(own) is own
+    assert gpu.cupy_stream(9).ptr == 9
+
+    class New:
+        @staticmethod
+        def from_external(stream):
+            return stream.__cuda_stream__(), stream.owner
+
+    cuda.Stream = New
+    assert gpu.cupy_stream(9) == ((0, 9), 9)
 
 
 def test_a_plan_that_does_not_load_gives_tensorrts_reason(make, calls):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
@@ -153,6 +154,27 @@ def test_a_capture_is_thread_local_and_ends_after_an_error(cupy: FakeCupy) -> No
     assert cupy.calls == [("begin", 1), "end"]
 
 
+def test_no_memory_is_said_by_name(cupy: FakeCupy, monkeypatch: pytest.MonkeyPatch) -> None:
+    class OutOfMemoryError(MemoryError): ...
+
+    def none_left(*form: Any) -> None:
+        raise OutOfMemoryError
+
+    cupy.cuda.memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
+    monkeypatch.setattr(cupy, "zeros", none_left)
+    with pytest.raises(
+        EngineError, match=r"no memory on the GPU for 'basis', \(2, 3\) float32: close"
+    ):
+        CupyDevice().alloc("basis", FORM)
+
+
+def test_nothing_is_collected_during_a_capture(cupy: FakeCupy) -> None:
+    device, seen = CupyDevice(), []
+    device.capture(device.stream(), lambda: seen.append(gc.isenabled()), torch=False)
+    assert seen == [False]
+    assert gc.isenabled()
+
+
 def test_torch_captures_where_it_allocates(cupy: FakeCupy, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
 
@@ -179,6 +201,15 @@ def test_torch_captures_where_it_allocates(cupy: FakeCupy, monkeypatch: pytest.M
     graph = device.capture(stream, lambda: calls.append("work"), torch=True)
     device.replay(graph, stream)
     assert calls == [7, ("begin", "thread_local"), "work", "end", "replay"]
+    calls.clear()
+
+    def fails() -> None:
+        raise EngineError("no")
+
+    monkeypatch.setattr(CudaGraph, "capture_end", lambda self: calls.append("end") or 1 / 0)
+    with pytest.raises(EngineError, match="no"):  # and not what became of the capture
+        device.capture(stream, fails, torch=True)
+    assert calls == [7, ("begin", "thread_local"), "end"]
 
 
 def test_ranges_are_shown_where_nvtx_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

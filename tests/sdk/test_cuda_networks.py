@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,9 +17,10 @@ from test_pipeline_crops import with_people
 from pchmr import Camera, Pipeline
 from pchmr.cuda import executor, networks
 from pchmr.profiling.recorder import Recorder
-from pchmr_engines.bundle import Bundle
+from pchmr_engines.bundle import Bundle, write_bundle
 from pchmr_engines.engine import Engine
-from pchmr_engines.errors import EngineError
+from pchmr_engines.errors import BundleError, EngineError
+from pchmr_engines.manifest import Graph
 
 pytestmark = pytest.mark.filterwarnings("ignore::pchmr_kernels.conversions.ApproximateConversion")
 
@@ -178,3 +180,23 @@ def test_backends_that_cannot_are_said(asked: list[Any], open_bundle: Bundle) ->
     context = bundle.engine("lifter").context(1)
     with pytest.raises(EngineError, match="cannot bind 'keypoints': write into the context's own"):
         context.bind("keypoints", np.zeros((1, 25, 3), np.float32))
+
+
+def test_a_bundle_of_torchs_programs_is_trusted_or_refused(
+    asked: list[Any], open_bundle: Bundle, tmp_path: Path
+) -> None:
+    """What `--trust` passes on; the program itself is not read by the backends of this test."""
+    stages = list(open_bundle.manifest.stages)
+    program = Graph("fp32", "stages/lifter.fp32.pt2")
+    place = [stage.name for stage in stages].index("lifter")
+    stages[place] = replace(stages[place], graphs=(*stages[place].graphs, program))
+    manifest = replace(open_bundle.manifest, stages=tuple(stages))
+    files = {ref.file: open_bundle.root / ref.file for ref in open_bundle.manifest.files()}
+    root = write_bundle(tmp_path / "bundle", manifest, {**files, program.file: b"program"}).root
+    with pytest.raises(BundleError, match=r"\.pt2 files can run code: pass trust=True"):
+        Pipeline.load(root, "serial", device="cuda", smooth=True)
+    untrusted = Bundle.load(root, trust=True)
+    for given in (root, replace(untrusted, trust=False)):
+        pipe = Pipeline.load(given, "serial", trust=True, device="cuda", smooth=True)
+        assert pipe.bundle.trust
+    assert ("lifter", "torch-cuda") in asked

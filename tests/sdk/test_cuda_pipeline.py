@@ -172,8 +172,31 @@ def test_frames_alone_with_and_without_a_graph(
 
 def test_a_graph_needs_engines_that_can_be_captured(make: Make, open_bundle: Bundle) -> None:
     make(Recorder(), capturable=False)
-    with pytest.raises(EngineError, match="engines of tensorrt cannot be part of a CUDA graph"):
+    with pytest.raises(
+        EngineError, match="engines of tensorrt cannot be part of a CUDA graph: cuda_graph=False"
+    ):
         executor.load_frames(open_bundle, graph=True)
+
+
+def test_a_graph_that_cannot_be_is_said_and_one_can_do_without(
+    make: Make, walk: list[Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder, capture = Recorder(), Recorder.capture
+
+    def fails(*given: Any) -> None:
+        raise RuntimeError("cudaErrorStreamCaptureUnsupported")
+
+    monkeypatch.setattr(Recorder, "capture", fails)
+    pipe = make(recorder)
+    for _ in range(2):  # and what was half made ready is not taken for whole
+        with pytest.raises(
+            EngineError, match=r"'followed1' cannot be one CUDA graph \(cudaError.*F"
+        ):
+            pipe(walk[0])
+    (person,) = make(Recorder(), cuda_graph=False)(walk[0])
+    monkeypatch.setattr(Recorder, "capture", capture)
+    assert_alike(*pipe(walk[0]), person)
+    assert recorder.replays
 
 
 def test_nobody_is_nobody(make: Make) -> None:

@@ -5,10 +5,14 @@ Written against the interfaces of CuPy; no GPU has executed it yet.
 
 from __future__ import annotations
 
+import gc
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 from ..engine import Array, Engine, Stream, TensorSpec, check_array, check_batch, check_feed
 from ..errors import EngineError, InputError, MissingDependency
@@ -34,6 +38,41 @@ def stream_pointer(stream: Stream) -> int:
     raise EngineError(f"stream is a {type(stream).__name__}; expected a CuPy or torch CUDA stream")
 
 
+@dataclass(frozen=True)
+class _Foreign:
+    """A stream as `Stream.from_external` wants it. owner: may free it when nothing refers to it."""
+
+    address: int
+    owner: Stream
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.address
+
+
+def cupy_stream(stream: Stream) -> Any:
+    """The same stream as CuPy's; its owner's it stays."""
+    cuda = import_cupy().cuda
+    if isinstance(stream, cuda.Stream):
+        return stream
+    address = stream_pointer(stream)
+    if not hasattr(cuda.Stream, "from_external"):  # before CuPy 14
+        return cuda.ExternalStream(address)
+    return cuda.Stream.from_external(_Foreign(address, stream))
+
+
+@contextmanager
+def nothing_collected() -> Iterator[None]:
+    """No garbage is collected in it: what frees memory while a stream is captured breaks that."""
+    gc.collect()
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 class GpuContext(FixedContext):
     """Device buffers and a stream; a backend adds `_attach`, `_run` and `_detach`.
 
@@ -47,8 +86,7 @@ class GpuContext(FixedContext):
         batch: int,
         stream: Stream,
     ) -> None:
-        cupy = import_cupy()
-        self.stream = cupy.cuda.ExternalStream(stream_pointer(stream))
+        self.stream = cupy_stream(stream)
         self._kept = stream  # its owner may free it when nothing refers to it
         with self.stream:
             super().__init__(inputs, outputs, batch)

@@ -19,6 +19,7 @@ from ..manifest import Precision, Stage
 from . import BACKENDS
 from .cpu import largest_batch
 from .gpu import GpuContext, GpuEngine, stream_pointer
+from .tensorrt_rtx import KernelCache
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -27,6 +28,7 @@ MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 LEAST_SM = {"fp32": 0, "fp16": 53, "int8": 61, "bf16": 80, "fp8": 89}
 RTX_DEVICE, RTX_ARCH = "RTX GPUs", "sm_80, 86, 89, 120"  # what RTX builds for when not told
 FLAGS: Mapping[str, Any] = {"tf32": False, "aux_streams": 0}
+RTX_FLAGS: Mapping[str, Any] = {**FLAGS, "user_allocation": True}
 DTYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}  # others: NumPy's in capitals
 
 
@@ -47,7 +49,7 @@ def target(backend: str, precision: Precision) -> Target:
     """
     version = _import(backend).__version__
     if backend == "tensorrt-rtx":
-        return Target(backend, version, RTX_DEVICE, RTX_ARCH, precision, FLAGS)
+        return Target(backend, version, RTX_DEVICE, RTX_ARCH, precision, RTX_FLAGS)
     device = cuda_device()
     _check_precision(device.sm, str(device), precision)
     return Target(backend, version, device.name, f"sm_{device.sm}", precision, FLAGS)
@@ -97,6 +99,8 @@ def build(
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32
     config.max_aux_streams = FLAGS["aux_streams"]
+    if backend == "tensorrt-rtx":  # a run that allocates could be in no CUDA graph
+        config.set_flag(_import(backend).BuilderFlag.REQUIRE_USER_ALLOCATION)
     monitor = _monitor(backend, progress)
     config.progress_monitor = monitor
     cache: trt.ITimingCache | None = None
@@ -243,6 +247,10 @@ class TensorRtEngine(GpuEngine):
             raise _failure(self.backend, f"load on {device} the engine", plan, self._logger.errors)
         self._engine = engine
         self._check_io(plan)
+        self.kernels: KernelCache | None = None
+        if self.backend == "tensorrt-rtx":
+            name = f"{plan.stem}-sm_{device.sm}"
+            self.kernels = KernelCache(_import(self.backend), engine, name)
         self.caps = Caps("cuda", min(largest_batch(self.inputs), max(self.batches)), True)
 
     def _check_io(self, plan: Path) -> None:
@@ -282,7 +290,8 @@ class TensorRtContext(GpuContext):
     def __init__(self, engine: TensorRtEngine, batch: int, stream: Stream) -> None:
         super().__init__(engine.inputs, engine.outputs, batch, stream)
         self._engine = engine
-        context = engine._engine.create_execution_context()
+        kernels, make = engine.kernels, engine._engine.create_execution_context
+        context = make() if kernels is None else make(kernels.config)
         if context is None:
             raise EngineError(
                 f"{engine.backend}: no memory on the GPU for a context at batch {batch}: close "
@@ -295,6 +304,11 @@ class TensorRtContext(GpuContext):
             self.stream.synchronize()  # the switch must be over before the first run
             for name, spec in engine.inputs.items():
                 self._do(context.set_input_shape(name, spec.sized(batch)), f"shape of {name!r}")
+
+    def freeze(self) -> None:
+        super().freeze()
+        if self._engine.kernels is not None:
+            self._engine.kernels.keep()
 
     @property
     def _pointer(self) -> int:

@@ -8,6 +8,7 @@ theirs. On the CPU this is tested; the GPU form was never executed.
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +25,7 @@ from ..manifest import Precision, Stage
 from .cpu import CpuContext, CpuEngine, largest_batch
 from .gpu import GpuContext, GpuEngine, stream_pointer
 
+_FLAGS = threading.Lock()  # cuDNN's are of the whole process: a thread would undo another's
 Model = Callable[..., Any]  # an AOTInductor package: torch tensors in, torch tensors out
 
 
@@ -213,7 +215,7 @@ class TorchCudaContext(GpuContext):
         assert self._model is not None
         torch = self._torch
         exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # fp32 means fp32
-        with torch.cuda.stream(self._queue), torch.no_grad(), exact:
+        with _FLAGS, torch.cuda.stream(self._queue), torch.no_grad(), exact:
             found = _tensors(self._model(*self._taken))
             for buffer, tensor in zip(self._given, found, strict=True):
                 buffer.copy_(tensor, non_blocking=True)

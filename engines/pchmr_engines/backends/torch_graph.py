@@ -6,8 +6,10 @@ Never executed on a GPU so far.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+from .gpu import nothing_collected
 from .torch import import_torch
 
 
@@ -18,12 +20,15 @@ class TorchGraph:
         torch: Any = import_torch("torch-cuda")
         self._torch, self._stream = torch, torch.cuda.ExternalStream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.stream(self._stream):
+        with nothing_collected(), torch.cuda.stream(self._stream):
             self._graph.capture_begin(capture_error_mode="thread_local")
             try:
                 queue()
-            finally:
-                self._graph.capture_end()
+            except BaseException:
+                with suppress(Exception):  # it may be broken, which the first error tells of
+                    self._graph.capture_end()
+                raise
+            self._graph.capture_end()
 
     def replay(self) -> None:
         """Queue it on its stream."""

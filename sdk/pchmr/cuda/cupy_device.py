@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pchmr_engines.backends.gpu import import_cupy
+from pchmr_engines.backends.gpu import import_cupy, nothing_collected
 from pchmr_engines.backends.torch_graph import TorchGraph
 from pchmr_engines.cuda_driver import cuda_device
 from pchmr_engines.engine import Context
@@ -34,8 +34,14 @@ class CupyDevice:
 
     def alloc(self, name: str, form: Form) -> Buffer:
         self._expect_thawed(f"allocate {name!r}")
-        with self._count:
-            buffer = Buffer(name, self._cupy.zeros(*form))
+        try:
+            with self._count:
+                buffer = Buffer(name, self._cupy.zeros(*form))
+        except self._cupy.cuda.memory.OutOfMemoryError as error:
+            raise EngineError(
+                f"no memory on the GPU for {name!r}, {form[0]} {form[1]}: close what else runs on "
+                "it, or follow fewer people"
+            ) from error
         self._cupy.cuda.get_current_stream().synchronize()  # our streams do not wait for that one
         return buffer
 
@@ -91,14 +97,15 @@ class CupyDevice:
     def capture(self, stream: Stream, queue: Callable[[], None], torch: bool) -> Graph:
         if torch:
             return TorchGraph(stream.ptr, queue)
-        stream.begin_capture(mode=self._cupy.cuda.runtime.streamCaptureModeThreadLocal)
-        try:
-            queue()
-        except BaseException:
-            with suppress(Exception):  # the capture may be broken, which the first error tells of
-                stream.end_capture()
-            raise
-        return stream.end_capture()
+        with nothing_collected():
+            stream.begin_capture(mode=self._cupy.cuda.runtime.streamCaptureModeThreadLocal)
+            try:
+                queue()
+            except BaseException:
+                with suppress(Exception):  # it may be broken, which the first error tells of
+                    stream.end_capture()
+                raise
+            return stream.end_capture()
 
     def replay(self, graph: Graph, stream: Stream) -> None:
         with self._count:

@@ -24,10 +24,14 @@ from .parts import NotWhole, parts_of
 
 
 def on_device(
-    device: str, assembly: Assembly, camera: Camera | Lens, smooth: bool
+    device: str,
+    assembly: Assembly,
+    camera: Camera | Lens,
+    smooth: bool,
+    graph: bool | None = None,
 ) -> tuple[CudaFinder, CudaExecutor] | NotWhole:
     """What finds people and what makes their meshes, of one pipeline on a GPU; or why frames do not
-    stay there whole, and `networks.BundleOnGpu` is to be used.
+    stay there whole, and `networks.BundleOnGpu` is to be used. graph: see `Frames`.
 
     Raises: InputError for an unknown device; EngineError without a GPU, or where no engine runs on
     it; MissingDependency.
@@ -43,7 +47,7 @@ def on_device(
         parts = parts_of(assembly, networks.backend)
     except NotWhole as why:
         return why
-    frames = Frames(parts, gpu, networks.max_people)
+    frames = Frames(parts, gpu, networks.max_people, graph)
     finder = CudaFinder(frames, camera, networks.max_people, assembly.detector_stride)
     return finder, CudaExecutor(frames)
 

@@ -51,7 +51,9 @@ class Frames:
         self._graph = parts.capturable if graph is None else graph
         if self._graph and not parts.capturable:
             names = [e.backend for e in parts.engines.values() if not e.caps.capturable]
-            raise EngineError(f"engines of {names[0]} cannot be part of a CUDA graph: graph=False")
+            raise EngineError(
+                f"engines of {names[0]} cannot be part of a CUDA graph: cuda_graph=False"
+            )
         self._batches = [1 << n for n in range((max_people - 1).bit_length() + 1)]
         self.streams = [device.stream() for _ in range(streams)]
         self._constants = self._upload(parts.constants())
@@ -103,7 +105,7 @@ class Frames:
         """Make everything for frames of this size, and freeze it."""
         device = self.device
         device.thaw()
-        self._size, self._expected = (width, height), {}
+        self._size, self._expected = None, {}  # until all of it is there
         self._frame = device.alloc("frame", ((height, width, 3), "uint8"))
         self._lens = camera.lens
         lens = self._upload({"lens": np.array(camera.lens)})
@@ -122,7 +124,7 @@ class Frames:
         for plan in (*self.plans.values(), self._detection) if self._graph else ():
             plan.capture(self._parts.torch)
         device.freeze()
-        self._frozen_at = device.allocations
+        self._size, self._frozen_at = (width, height), device.allocations
 
     def _plan(self, name: str, batch: int) -> Plan:
         steps = Steps(self._parts, batch).followed()

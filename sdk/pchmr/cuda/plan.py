@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
+from pchmr_engines.errors import EngineError, PchmrError
+
 from .device import Arena, Buffer, Device, Form, Graph, Launch, Stream, pack
 from .ranges import span
 from .schedule import BEGIN, Placed, Step, schedule
@@ -56,8 +58,19 @@ class Plan:
         self._device.synchronize(self._streams[0])
 
     def capture(self, torch: bool = False) -> None:
-        """From now on a run is one launch. torch: see `Device.capture`."""
-        self.graph = self._device.capture(self._streams[0], self._queue, torch)
+        """From now on a run is one launch. torch: see `Device.capture`.
+
+        Raises: EngineError where something in it cannot be captured.
+        """
+        try:
+            self.graph = self._device.capture(self._streams[0], self._queue, torch)
+        except (PchmrError, AssertionError):
+            raise
+        except Exception as error:  # of CUDA, CuPy or torch
+            raise EngineError(
+                f"the steps {self.name!r} cannot be one CUDA graph ({error}): run them without, by "
+                "cuda_graph=False"
+            ) from error
 
     def run(self) -> dict[str, np.ndarray]:
         """Queue everything and wait; the results, overwritten by the next run."""
