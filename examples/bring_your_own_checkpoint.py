@@ -4,7 +4,8 @@
         --checkpoint generator=model_checkpoint.pt --checkpoint lifter=pretrained_h36m_cpn.bin \
         --body SMPL_NEUTRAL.pkl --regressor h36m17=J_regressor_h36m.npy
 
-Without files the weights are made up by name: the bundle is whole, its meshes mean nothing.
+Without files, or anything at all, weights are made up by name: the bundle is whole, its meshes
+mean nothing.
 """
 
 import argparse
@@ -23,9 +24,11 @@ def pair(text: str) -> tuple[str, str]:
     return name, file
 
 
-parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("recipe", help="networks joined by +, as  pchmr export --list  shows")
-parser.add_argument("bundle", type=Path)
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+)
+parser.add_argument("recipe", nargs="?", default="spin_hmr+semgcn_plain", help="networks joined")
+parser.add_argument("bundle", nargs="?", default="bundle", type=Path)
 parser.add_argument("--checkpoint", type=pair, action="append", default=[])
 parser.add_argument("--regressor", type=pair, action="append", default=[])
 parser.add_argument("--body")

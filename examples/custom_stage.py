@@ -1,6 +1,6 @@
 """A mesh generator of your own in a bundle: any nn.Module that gives vertices and a camera.
 
-    python examples/custom_stage.py bundle
+    python examples/custom_stage.py [bundle]
 
 Replace `Generator` by GraphCMR, I2L-MeshNet, DecoMR or the next one; one that gives SMPL's pose
 says outputs = ["rotmats", "betas", "cam"].
@@ -43,5 +43,5 @@ if __name__ == "__main__":
     stages = {"generator": generator, "lifter": lifter}
     tables = {"name": "own", "body": {"file": "synthetic"}, "stages": stages}
     recipe = recipe_from_tables(tables, "own", Path(__file__).parent)
-    exported = export_recipe(recipe, Path(sys.argv[1]), trust=True, progress=print)
+    exported = export_recipe(recipe, Path(*sys.argv[1:] or ["bundle"]), trust=True, progress=print)
     print(*exported.bundle.stages)

@@ -1,5 +1,6 @@
 """Both knees' angles over a video, as CSV: 180 degrees is a straight leg.
 
+python examples/knee_angles.py                       # the demo video
 python examples/knee_angles.py walk.mp4 > knees.csv
 """
 
@@ -8,6 +9,7 @@ import sys
 import numpy as np
 
 from pchmr import Person, Pipeline
+from pchmr.assets import fetch
 from pchmr.media import open_source
 from pchmr_kernels.skeletons import get_skeleton
 
@@ -22,10 +24,10 @@ def knee_angle_deg(person: Person, side: str) -> float:
     return float(np.degrees(np.arccos(np.clip(cos, -1, 1))))
 
 
-def main(video: str) -> None:
-    pipe = Pipeline.load("open", topology="parallel")
+def main(video: str = "") -> None:
+    pipe = Pipeline.load("open", topology="parallel", smooth=True)
     print("seconds,person,left_deg,right_deg")
-    with open_source(video) as source:
+    with open_source(video or fetch("demo_video")) as source:
         for frame in source:
             for person in pipe(frame.image, frame.t_ns):
                 left, right = (knee_angle_deg(person, side) for side in ("left", "right"))

@@ -1,22 +1,24 @@
 """Where a frame's time goes, camera to mesh, on your camera, stream or video.
 
+python examples/latency_profile.py            # the demo video, as if it were a camera
 python examples/latency_profile.py 0          # the first camera
-python examples/latency_profile.py walk.mp4   # a file at its own rate, as if it were one
+python examples/latency_profile.py walk.mp4 50  # frames
 """
 
 import sys
 
 from pchmr import Pipeline
+from pchmr.assets import fetch
 from pchmr.profiling.frames import timed_frames
 from pchmr.profiling.measure import measure
 from pchmr.profiling.recorder import Recorder
 from pchmr.profiling.report import summary_of
 
 
-def main(source: str, frames: str = "200") -> None:
+def main(source: str = "", frames: str = "200") -> None:
     recorder = Recorder()
     pipe = Pipeline.load("open", topology="parallel", recorder=recorder)
-    with timed_frames(source, live=True) as timed:
+    with timed_frames(source or str(fetch("demo_video")), live=True) as timed:
         measured = measure(pipe, recorder, timed, int(frames), draw=False)
     figures = summary_of(measured, pipe.bundle.manifest)
     ms = figures["camera_to_mesh_ms"]

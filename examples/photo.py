@@ -1,5 +1,6 @@
 """The people in a photo: a picture with their meshes, and an OBJ file any 3D program opens.
 
+python examples/photo.py                                    # a photo of an astronaut
 python examples/photo.py photo.jpg people.png people.obj
 """
 
@@ -9,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from pchmr import Pipeline
+from pchmr.assets import fetch
 from pchmr.media import read_photo, write_photo
 from pchmr.overlay import Renderer
 
 
-def main(photo: str, picture: str, obj: str) -> None:
-    image, _ = read_photo(Path(photo))
+def main(photo: str = "", picture: str = "people.png", obj: str = "people.obj") -> None:
+    image, _ = read_photo(Path(photo or fetch("astronaut")))
     pipe = Pipeline.load("open", topology="parallel", max_people=4)
     people = pipe(image)
     if not people:
@@ -31,6 +33,7 @@ def main(photo: str, picture: str, obj: str) -> None:
             for a, b, c in pipe.body.faces + first:
                 file.write(f"f {a} {b} {c}\n")
             first += len(person.vertices)
+    print(f"{picture}, {obj}: {len(people)} of at most 4 people")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The people in a video as one GLB animation, exact vertices, for Blender or any glTF viewer.
 
+python examples/video_to_glb.py                     # the demo video
 python examples/video_to_glb.py walk.mp4 walk.glb
 """
 
@@ -8,18 +9,19 @@ import tempfile
 from pathlib import Path
 
 from pchmr import Pipeline
+from pchmr.assets import fetch
 from pchmr.exchange.glb import write_glb
 from pchmr.exchange.recording import read_recording
 from pchmr.media import open_source
 from pchmr.results import ResultWriter
 
 
-def main(video: str, glb: str) -> None:
-    pipe = Pipeline.load("open", topology="parallel", max_people=2)
+def main(video: str = "", glb: str = "people.glb") -> None:
+    pipe = Pipeline.load("open", topology="parallel", max_people=2, smooth=True)
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder, "results.npz")  # grows on disk, not in memory
         with (
-            open_source(video) as source,
+            open_source(video or fetch("demo_video")) as source,
             ResultWriter(results, pipe.body.faces, bundle=pipe.bundle) as writer,
         ):
             for frame in source:

@@ -45,6 +45,37 @@ def test_examples_are_short() -> None:
         assert len(path.read_text("utf-8").splitlines()) < 50, path.name
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("video_to_glb.py", ()), ("knee_angles.py", ()), ("latency_profile.py", ("", 4))],
+)
+def test_without_a_video_it_is_the_demos(
+    name: str,
+    arguments: tuple[object, ...],
+    walk: list[Image],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    few = write_video(tmp_path / "few.mp4", walk)
+    monkeypatch.setattr("pchmr.assets.fetch", lambda name: few)
+    monkeypatch.chdir(tmp_path)
+    run_example(name, monkeypatch, *arguments)
+    assert len(capsys.readouterr().out) > 20
+    assert (tmp_path / "people.glb").exists() == (name == "video_to_glb.py")
+
+
+def test_a_photo_without_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_example("photo.py", monkeypatch)
+    assert {path.name for path in tmp_path.iterdir()} == {"people.png", "people.obj"}
+
+
+def test_without_a_camera_it_says_so_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match="camera 97 gives no picture; expected a connected camera"):
+        run_example("realtime_webcam.py", monkeypatch, 97)
+
+
 def test_photo(
     two_people: Image, open_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
