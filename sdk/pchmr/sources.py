@@ -26,6 +26,8 @@ from .readers import (
     natural_key,
 )
 
+_HEIC = (b"ftypheic", b"ftypheix", b"ftypmif1")
+
 
 class Source(Closing, Iterator[Frame]):
     """Frames of one input, in order, once. Use as a context manager, or call `close`.
@@ -193,6 +195,8 @@ def open_reader(
         raise InputError(f"{text} is empty (0 bytes); expected a photo or video: copy it again")
     if is_photo(path):
         return PhotoReader([path], "photo", fps)
+    if head[4:12] in _HEIC:  # FFmpeg gives a phone's photo in tiles, a stream each
+        raise InputError(f"{text} is a HEIC photo; expected JPEG, PNG or WebP: convert it to JPEG")
     if not any(byte < 9 for byte in head):  # FFmpeg would draw text as a video of a terminal
         start = head[:40].decode("utf-8", "replace").strip().splitlines()[0]
         raise InputError(
