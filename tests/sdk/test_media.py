@@ -278,7 +278,7 @@ def test_video_that_breaks_off_before_a_frame(video: Path, monkeypatch) -> None:
         (b"", r"is empty \(0 bytes\); expected"),
         (b"<!DOCTYPE html>\n<html>", "text that begins with '<!DOCTYPE html>'; expected a photo"),
         (b"\0\1\2\3" * 100, "convert it to MP4|holds no index"),
-        (b"\0\0\0\x24ftypheic\0\0\0\0mif1heic", "is a HEIC photo; .*: convert it to JPEG"),
+        (b"\0\0\0\x1cftypheic\0\0\0\0mif1heicmiaf", "is a HEIC photo; .*: convert it to JPEG"),
     ],
 )
 def test_files_that_are_no_video(tmp_path: Path, content: bytes, message: str) -> None:
