@@ -208,7 +208,8 @@ def open_reader(
 
 def _open_folder(folder: Path, fps: float) -> Reader:
     names = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif", ".jp2", ".ppm")
-    files = [path for path in folder.iterdir() if path.suffix.lower() in names]
+    skipped = (".heic", ".heif")  # and said so
+    files = [path for path in folder.iterdir() if path.suffix.lower() in names + skipped]
     if not files:
         raise InputError(
             f"{folder} holds no photo ({', '.join(names)}); expected a folder of photos: "

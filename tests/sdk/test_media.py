@@ -2,6 +2,7 @@
 
 import errno
 import random
+import re
 import struct
 import time
 from pathlib import Path
@@ -123,14 +124,16 @@ def test_folder_in_natural_order_skipping_the_unreadable(tmp_path: Path) -> None
         write_photo(tmp_path / f"frame{number}.png", np.full((4, 6, 3), number, np.uint8))
     (tmp_path / "frame3.jpg").write_bytes(b"not a photo")
     (tmp_path / "frame4.png").write_bytes(b"")
+    (tmp_path / "frame5.HEIC").write_bytes(b"\0\0\0\x1cftypheic")
     (tmp_path / "notes.txt").write_text("no photo either")
     with open_source(tmp_path, fps=10) as source:
         frames = list(source)
     assert [int(frame.image[0, 0, 0]) for frame in frames] == [1, 2, 10]
     assert [(frame.index, frame.t_ns) for frame in frames] == [(0, 0), (1, 10**8), (2, 2 * 10**8)]
-    assert (source.kind, source.count, source.skipped) == ("folder", 5, 2)
+    assert (source.kind, source.count, source.skipped) == ("folder", 6, 3)
     assert "frame3.jpg begins with b'not a ph'" in source.warnings[0]
     assert "frame4.png is empty" in source.warnings[1]
+    assert re.search(r"frame5\.HEIC .*: convert it to JPEG", source.warnings[2])
 
 
 def test_folder_of_nothing(tmp_path: Path) -> None:
