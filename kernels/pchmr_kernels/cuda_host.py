@@ -60,7 +60,14 @@ def mapped_array(shape: tuple[int, ...], dtype: npt.DTypeLike = np.uint8) -> Map
         flags = driver.host_alloc_flags.DEVICEMAP
         host = driver.pagelocked_empty(shape, np.dtype(dtype), mem_flags=flags)
         return MappedArray(host, int(host.base.get_device_pointer()), host.base)
-    runtime = _cupy().cuda.runtime
+    return mapped_by_cupy(_cupy(), shape, dtype)
+
+
+def mapped_by_cupy(
+    cupy: Any, shape: tuple[int, ...], dtype: npt.DTypeLike = np.uint8
+) -> MappedArray:
+    """The same, of CuPy's context."""
+    runtime = cupy.cuda.runtime
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     pointer = runtime.hostAlloc(max(size, 1), runtime.hostAllocMapped)
     memory = (ctypes.c_uint8 * max(size, 1)).from_address(pointer)

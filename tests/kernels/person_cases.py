@@ -11,21 +11,26 @@ SIZES |= {"vertices": 50, "columns_taken": 7, "map_size": 8, "1 + shapes": 3}
 CROP = 64
 
 
-def person_arrays(rng, kernel, **sizes):
-    """Name -> an array on the GPU that is none; what is written is NaN so far."""
+def host_arrays(rng, kernel, **sizes):
+    """Name -> an array; what is written is NaN so far."""
     sizes = SIZES | sizes
     arrays = {}
     for name in (*KERNELS[kernel].reads, *KERNELS[kernel].writes):
         dtype, dims = ARRAYS[name]
         shape = tuple(d if isinstance(d, int) else sizes[d] for d in dims)
-        arrays[name] = FakeCuda(rng.uniform(1, 60, shape).astype(dtype))
+        arrays[name] = rng.uniform(1, 60, shape).astype(dtype)
     if "parents" in arrays:
-        arrays["parents"].array[:] = np.arange(sizes["joints"]) - 1
+        arrays["parents"][:] = np.arange(sizes["joints"]) - 1
     if "columns" in arrays:
-        arrays["columns"].array[:] = rng.permutation(33)[: sizes["columns_taken"]]
+        arrays["columns"][:] = rng.permutation(33)[: sizes["columns_taken"]]
     for name in set(KERNELS[kernel].writes) - {"next_roi"}:
-        arrays[name].array[:] = np.nan
+        arrays[name][:] = np.nan
     return arrays
+
+
+def person_arrays(rng, kernel, **sizes):
+    """The same on the GPU that is none."""
+    return {name: FakeCuda(array) for name, array in host_arrays(rng, kernel, **sizes).items()}
 
 
 def person_calls(rng):

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from cuda_shim.shim_runtime import FakeCuda
 from kernel_cases import TOLERANCE, case, skinned
+from person_cases import CROP, host_arrays
 
-from pchmr_kernels import cuda, cuda_crops, cuda_gradients, cuda_host, reference
+from pchmr_kernels import cuda, cuda_crops, cuda_gradients, cuda_host, cuda_person, reference
 from pchmr_kernels.skeletons import get_skeleton
 
 pytestmark = pytest.mark.gpu
@@ -181,6 +183,22 @@ def test_meshes_may_start_anywhere(start, out_start, rng, cupy):
     np.testing.assert_allclose(out.get()[::40], judged(c)[::40], atol=TOLERANCE["float32"])
     out[...] = 0
     assert not room[1].any()
+
+
+@pytest.mark.parametrize("kernel", sorted(cuda_person.KERNELS))
+def test_sanitized_steps_of_a_person_are_those_of_the_host(kernel, rng, cupy, shim, monkeypatch):
+    """The same text, compiled for the CPU, on the same arrays."""
+    sizes = {"batch": 3, "joints": 24, "target_joints": 24, "shapes": 10, "terms": 218}
+    arrays = host_arrays(rng, kernel, **sizes, vertices=300, **{"1 + shapes": 11})
+    host = {name: FakeCuda(array.copy()) for name, array in arrays.items()}
+    cuda_person.queue(kernel, host, crop_size=CROP)
+    monkeypatch.undo()  # CuPy again
+    device = {name: cupy.asarray(array) for name, array in arrays.items()}
+    cuda_person.queue(kernel, device, crop_size=CROP)
+    for name in cuda_person.KERNELS[kernel].writes:
+        found, expected = device[name].get(), host[name].array
+        scale = max(1.0, np.nanmax(np.abs(expected)))
+        np.testing.assert_allclose(found / scale, expected / scale, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("nv12", [False, True])

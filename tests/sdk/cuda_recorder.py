@@ -82,7 +82,7 @@ class Recorder:
 
     # Memory
 
-    def alloc(self, name: str, form: Form) -> Buffer:
+    def alloc(self, name: str, form: Form, shared: bool = False) -> Buffer:
         if self.frozen:
             raise Fault(f"{name} is allocated after freeze")
         self.allocations += 1

@@ -154,6 +154,37 @@ def test_a_capture_is_thread_local_and_ends_after_an_error(cupy: FakeCupy) -> No
     assert cupy.calls == [("begin", 1), "end"]
 
 
+@pytest.mark.parametrize("integrated", [True, False])
+def test_a_frame_goes_up_without_a_copy_where_memory_is_shared(
+    integrated: bool, cupy: FakeCupy
+) -> None:
+    """On a Jetson the GPU reads the frame where the host wrote it; elsewhere it is copied."""
+    made = []
+
+    def host_alloc(size: int, flags: int) -> int:
+        made.append(np.full(size, 7, np.uint8))
+        assert flags == 2
+        return int(made[-1].ctypes.data)
+
+    runtime, calls = cupy.cuda.runtime, cupy.calls
+    runtime.cudaDevAttrIntegrated, runtime.hostAllocMapped = 18, 2
+    runtime.getDevice = lambda: 0
+    runtime.deviceGetAttribute = lambda attribute, device: int(integrated and attribute == 18)
+    runtime.hostAlloc, runtime.freeHost = host_alloc, lambda pointer: None
+    runtime.pointerGetAttributes = lambda pointer: SimpleNamespace(devicePointer=pointer)
+    cupy.cuda.UnownedMemory = lambda address, size, owner, device: made[-1]
+    cupy.cuda.MemoryPointer = lambda memory, offset: memory
+    cupy.ndarray = lambda shape, dtype, memory: memory.view(dtype).reshape(shape).view(Array)
+    device = CupyDevice()
+    stream, buffer = device.stream(), device.alloc("frame", ((2, 4), "uint8"), shared=True)
+    assert not buffer.array.any()
+    calls.clear()
+    device.upload(buffer, np.arange(8, dtype=np.uint8).reshape(2, 4), stream)
+    assert (buffer.array.ravel() == range(8)).all()
+    assert calls == (["synchronize"] if integrated else [("pinned", 8)])
+    assert len(made) == integrated
+
+
 def test_no_memory_is_said_by_name(cupy: FakeCupy, monkeypatch: pytest.MonkeyPatch) -> None:
     class OutOfMemoryError(MemoryError): ...
 

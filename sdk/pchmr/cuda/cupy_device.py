@@ -14,6 +14,7 @@ from pchmr_engines.backends.torch_graph import TorchGraph
 from pchmr_engines.cuda_driver import cuda_device
 from pchmr_engines.engine import Context
 from pchmr_engines.errors import EngineError
+from pchmr_kernels.cuda_host import mapped_by_cupy
 
 from .device import Arena, Buffer, Event, Form, Graph, Launch, Stream
 
@@ -26,14 +27,17 @@ class CupyDevice:
         self._cupy = import_cupy()
         self._count = _counting_hook(self._cupy)
         self._pinned: dict[str, np.ndarray] = {}
+        self._mapped: dict[str, np.ndarray] = {}
         self._frozen = False
 
     @property
     def allocations(self) -> int:
         return int(self._count.count)
 
-    def alloc(self, name: str, form: Form) -> Buffer:
+    def alloc(self, name: str, form: Form, shared: bool = False) -> Buffer:
         self._expect_thawed(f"allocate {name!r}")
+        if shared and self._integrated:
+            return self._shared(name, form)
         try:
             with self._count:
                 buffer = Buffer(name, self._cupy.zeros(*form))
@@ -44,6 +48,22 @@ class CupyDevice:
             ) from error
         self._cupy.cuda.get_current_stream().synchronize()  # our streams do not wait for that one
         return buffer
+
+    @property
+    def _integrated(self) -> bool:
+        """Whether CPU and GPU share their memory, as on a Jetson."""
+        runtime = self._cupy.cuda.runtime
+        attribute = runtime.cudaDevAttrIntegrated
+        return bool(runtime.deviceGetAttribute(attribute, runtime.getDevice()))
+
+    def _shared(self, name: str, form: Form) -> Buffer:
+        mapped, cuda = mapped_by_cupy(self._cupy, *form), self._cupy.cuda
+        mapped.host[...] = 0
+        device = cuda.runtime.getDevice()
+        memory = cuda.UnownedMemory(mapped.address, mapped.host.nbytes, mapped, device)
+        array = self._cupy.ndarray(*form, cuda.MemoryPointer(memory, 0))
+        self._mapped[name] = mapped.host
+        return Buffer(name, array)
 
     def view(self, name: str, whole: Buffer, offset: int, form: Form) -> Buffer:
         shape, dtype = form
@@ -77,6 +97,10 @@ class CupyDevice:
         stream.synchronize()
 
     def upload(self, buffer: Buffer, host: np.ndarray, stream: Stream) -> None:
+        if (mapped := self._mapped.get(buffer.name)) is not None:
+            stream.synchronize()  # nobody reads it any more
+            mapped[...] = host
+            return
         # The last frame's copy is over: every run is waited for before the next frame.
         pinned = self._page_locked(f"up {buffer.name}", buffer)
         pinned[...] = host

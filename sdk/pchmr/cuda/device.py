@@ -64,8 +64,8 @@ class Device(Protocol):
 
     @property
     def allocations(self) -> int: ...
-    def alloc(self, name: str, form: Form) -> Buffer:
-        """Zeros."""
+    def alloc(self, name: str, form: Form, shared: bool = False) -> Buffer:
+        """Zeros. shared: where the host reaches it too, on a GPU that has no memory of its own."""
 
     def view(self, name: str, whole: Buffer, offset: int, form: Form) -> Buffer:
         """A part of a buffer of bytes."""

@@ -106,7 +106,7 @@ class Frames:
         device = self.device
         device.thaw()
         self._size, self._expected = None, {}  # until all of it is there
-        self._frame = device.alloc("frame", ((height, width, 3), "uint8"))
+        self._frame = device.alloc("frame", ((height, width, 3), "uint8"), shared=True)
         self._lens = camera.lens
         lens = self._upload({"lens": np.array(camera.lens)})
         self._given = {**self._constants, "frame": self._frame, **lens}
