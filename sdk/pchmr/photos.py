@@ -1,6 +1,5 @@
 """Photos of any format and depth as BGR uint8, and photos written whole or not at all."""
 
-import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pchmr_engines.errors import InputError
+
+from .whole import whole_file
 
 Image = npt.NDArray[np.uint8]
 
@@ -134,21 +135,7 @@ def write_photo(path: Path | str, image: Image) -> Path:
     done, data = cv2.imencode(path.suffix, image, options)
     if not done:
         raise InputError(f"{path.suffix} cannot hold {image.shape} {image.dtype}: name it .png")
-    part = part_of(path)
-    try:
+    with whole_file(path) as part:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(data.data)
-        os.replace(part, path)
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written ({error.strerror or error}): make room, or name another one"
-        ) from error
-    finally:
-        if part.exists():
-            part.unlink()
     return path
-
-
-def part_of(path: Path) -> Path:
-    """Where a file grows until it is whole: beside it, and not where another process writes it."""
-    return path.with_name(f"{path.name}.{os.getpid()}.part")

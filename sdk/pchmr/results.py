@@ -18,7 +18,7 @@ from pchmr_engines.errors import InputError
 
 from .closing import Closing
 from .people import Person
-from .photos import part_of
+from .whole import part_of
 
 # name in the file, and of the person's attribute -> dtype
 _FIELDS: dict[str, str] = {

@@ -14,7 +14,8 @@ from av.video.frame import VideoFrame
 from pchmr_engines.errors import InputError, PchmrError
 
 from .closing import Closing
-from .photos import Image, part_of
+from .photos import Image
+from .whole import part_of
 from .work_queue import WorkQueue
 
 _CLOCK = 90_000  # ticks a second, as in MPEG

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pchmr_engines.errors import InputError
-
 from ..geometry import rotmat_to_rotvec
+from ..whole import whole_file
 from .motion import Motion
 from .recording import Recording
 
@@ -30,20 +29,17 @@ def write_amass(path: Path | str, motion: Motion, recording: Recording) -> None:
     """
     motion = motion.turned(TO_Z_UP)
     rotvecs = rotmat_to_rotvec(motion.rotmats)
-    try:
-        with open(path, "wb") as file:
-            np.savez_compressed(
-                file,
-                poses=rotvecs.reshape(len(rotvecs), -1),
-                betas=motion.betas,
-                trans=motion.transl,
-                gender=np.array("neutral"),
-                mocap_framerate=np.array(motion.fps),
-                mocap_frame_rate=np.array(motion.fps),
-                residual_mean_mm=motion.residual_mean_mm,
-                residual_max_mm=motion.residual_max_mm,
-                body=np.array(recording.bundle),
-                body_sha256=np.array(recording.body_sha256),
-            )
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}): name another") from error
+    with whole_file(path) as part, part.open("wb") as file:
+        np.savez_compressed(
+            file,
+            poses=rotvecs.reshape(len(rotvecs), -1),
+            betas=motion.betas,
+            trans=motion.transl,
+            gender=np.array("neutral"),
+            mocap_framerate=np.array(motion.fps),
+            mocap_frame_rate=np.array(motion.fps),
+            residual_mean_mm=motion.residual_mean_mm,
+            residual_max_mm=motion.residual_max_mm,
+            body=np.array(recording.bundle),
+            body_sha256=np.array(recording.body_sha256),
+        )

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pchmr_engines.errors import InputError
 from pchmr_kernels.skeletons import get_skeleton
 
+from ..whole import whole_file
 from .motion import Motion
 
 Array = npt.NDArray[Any]
@@ -41,10 +41,8 @@ def write_bvh(path: Path | str, motion: Motion) -> None:
         f"Frame Time: {1 / motion.fps:.9f}",
         *(" ".join(f"{value:.6f}" for value in row) for row in rows),
     ]
-    try:
-        Path(path).write_text("\n".join(lines) + "\n", encoding="ascii")
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}): name another") from error
+    with whole_file(path) as part:
+        part.write_text("\n".join(lines) + "\n", encoding="ascii")
 
 
 def rotmat_to_zxy(rotmats: Array) -> Float64:

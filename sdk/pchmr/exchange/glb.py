@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from pchmr_engines.errors import InputError
 
+from ..whole import whole_file
 from .recording import Recording, Track
 
 Array = npt.NDArray[Any]
@@ -50,14 +51,11 @@ def write_glb(
         InputError: more than a GLB can hold, or a place that cannot be written to.
     """
     tracks = list(recording.tracks.values()) if person is None else [recording.track(person)]
-    try:
-        with tempfile.TemporaryFile() as buffer:
-            document = _Document(recording.faces, recording.fps, tracks, normals, buffer)
-            for number, track in enumerate(tracks):
-                document.add(track, COLOURS[number % len(COLOURS)])
-            document.write(Path(path))
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}): name another") from error
+    with whole_file(path) as part, tempfile.TemporaryFile(dir=part.parent) as buffer:
+        document = _Document(recording.faces, recording.fps, tracks, normals, buffer)
+        for number, track in enumerate(tracks):
+            document.add(track, COLOURS[number % len(COLOURS)])
+        document.write(part)
 
 
 class _Document:
@@ -183,7 +181,7 @@ class _Document:
         total = 12 + 8 + len(text) + 8 + length
         if total > MOST_BYTES:
             raise InputError(
-                f"{path} would be {total / 2**30:.1f} GiB; a GLB holds 4: convert one person "
+                f"the file would be {total / 2**30:.1f} GiB; a GLB holds 4: convert one person "
                 "(--person), a shorter part, or leave out normals (--flat)"
             )
         self._buffer.seek(0)

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from pchmr_engines.errors import InputError, MissingDependency
+from pchmr_engines.errors import MissingDependency
 from pchmr_kernels.skeletons import SKELETONS
 
+from ..whole import whole_file
 from .glb import COLOURS, vertex_normals
 from .recording import Recording, Track
 
@@ -29,16 +30,14 @@ def write_rerun(path: Path | str, recording: Recording, person: int | None = Non
         raise MissingDependency("rerun", "rerun", "writing a Rerun recording") from error
     tracks = list(recording.tracks.values()) if person is None else [recording.track(person)]
     stream = rr.RecordingStream("pchmr")
-    try:
-        Path(path).write_bytes(b"")
-        stream.save(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}): name another") from error
-    stream.log("world", rr.ViewCoordinates.RDF, static=True)
-    for number, track in enumerate(tracks):
-        _log_track(rr, stream, recording, track, COLOURS[number % len(COLOURS)])
-    stream.flush()
-    stream.disconnect()
+    with whole_file(path) as part:
+        part.write_bytes(b"")
+        stream.save(part)
+        stream.log("world", rr.ViewCoordinates.RDF, static=True)
+        for number, track in enumerate(tracks):
+            _log_track(rr, stream, recording, track, COLOURS[number % len(COLOURS)])
+        stream.flush()
+        stream.disconnect()
 
 
 def _log_track(
