@@ -21,30 +21,40 @@ CONVOLUTIONS = (
 def fold_norms(program: ExportedProgram) -> None:
     """Fold, in place, each norm whose convolution and tensors nothing else reads."""
     graph, state = program.graph_module.graph, program.state_dict
-    keys = {spec.arg.name: spec.target for spec in program.graph_signature.input_specs}
-    for norm in list(
-        graph.find_nodes(op="call_function", target=torch.ops.aten.batch_norm.default)
-    ):
+    specs = program.graph_signature.input_specs
+    keys = {spec.arg.name: str(spec.target) for spec in specs if spec.target in state}
+    norms = graph.find_nodes(op="call_function", target=torch.ops.aten.batch_norm.default)
+    for norm in list(norms):
         product, *scaling, training, _, epsilon, _ = norm.args
         if training or not _is_only_of(product, norm) or product.target not in CONVOLUTIONS:
             continue
         _, weight, bias, *how = (*product.args, None)[: max(3, len(product.args))]
-        read = [weight, *scaling, *([] if bias is None else [bias])]
-        if not all(_is_only_of(x, norm, product) and keys.get(x.name) in state for x in read):
+        stored, order = _stored(weight)
+        read = [weight, stored, *scaling, *([] if bias is None else [bias])]
+        if not all(_is_only_of(x, norm, product, weight) for x in read):
             continue
-        values = {node: state[str(keys[node.name])] for node in read}
-        gamma, beta, mean, variance = scaling
-        folded = fuse_conv_bn_weights(
-            *(values[weight], values.get(bias), values[mean], values[variance]),
-            *(epsilon, values[gamma], values[beta]),
+        if not all(x.name in keys for x in read[1:]):
+            continue
+        gamma, beta, mean, variance = (state[keys[x.name]] for x in scaling)
+        values = state[keys[stored.name]].permute(order)
+        folded, offset = fuse_conv_bn_weights(
+            values, bias and state[keys[bias.name]], mean, variance, epsilon, gamma, beta
         )
-        bias = beta if bias is None else bias
-        for node, value in zip((weight, bias), folded, strict=True):
-            state[str(keys[node.name])] = value.detach()
+        bias = bias or scaling[1]
+        back = sorted(range(len(order)), key=order.__getitem__)
+        state[keys[stored.name]] = folded.detach().permute(back).contiguous()
+        state[keys[bias.name]] = offset.detach()
         product.args = (product.args[0], weight, bias, *how)
         norm.replace_all_uses_with(product)
         graph.erase_node(norm)
     _drop_unread(program)
+
+
+def _stored(weight: Any) -> Any:
+    """The tensor of a weight, and the axes that it is read along: TensorFlow's are others."""
+    if weight.target is torch.ops.aten.permute.default:
+        return weight.args
+    return weight, list(range(weight.meta["val"].ndim))
 
 
 def _is_only_of(node: Any, *readers: Node) -> bool:

@@ -8,6 +8,7 @@ import onnx
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv2d
 
 from pchmr_engines import engine_from_onnx
 from pchmr_engines.engine import TensorSpec
@@ -23,6 +24,7 @@ class Net(nn.Module):
         super().__init__()
         random = torch.Generator().manual_seed(0)
         self.plain, self.biased = nn.Conv2d(3, 3, 3, bias=False), nn.Conv2d(3, 3, 3, padding=1)
+        self.turned = nn.Parameter(torch.empty(3, 3, 3, 3))
         self.norm, self.other = nn.BatchNorm2d(3, affine=affine), nn.BatchNorm2d(3, affine=affine)
         for name, tensor in self.state_dict().items():
             if tensor.is_floating_point():
@@ -37,6 +39,10 @@ FORMS: dict[str, tuple[Callable[[Net, Tensor], Tensor], int]] = {
     "without a bias": (lambda net, x: net.norm(net.plain(x)), 0),
     "with a bias": (lambda net, x: net.norm(net.biased(x)), 0),
     "in a row": (lambda net, x: net.other(net.plain(net.norm(net.biased(x)))), 0),
+    "weights turned": (
+        lambda net, x: net.norm(conv2d(x, net.turned.permute(3, 2, 0, 1), net.biased.bias)),
+        0,
+    ),
     "before a product": (lambda net, x: net.plain(net.norm(x)), 1),
     "product read twice": (lambda net, x: net.norm(y := net.biased(x)) + y, 1),
     "weights read twice": (lambda net, x: net.norm(net.biased(x)) + net.biased(2 * x), 1),

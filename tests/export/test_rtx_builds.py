@@ -114,6 +114,7 @@ def test_the_stages_of_official_networks(name: str, stage_of: StageOf, tmp_path:
     check_builds(made.path, made.stage.inputs, made.stage.outputs, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_body_and_the_calibration(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     layer = SmplLayer(synthetic_body().body)
