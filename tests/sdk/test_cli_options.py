@@ -118,6 +118,17 @@ def test_a_bundle_that_can_run_code_needs_trust(
     assert command(*asked, "--trust").code == 0
 
 
+def test_what_changes_nothing_of_a_photo_is_said(
+    photo: Path, command: Command, tmp_path: Path
+) -> None:
+    asked = ("run", photo, "-o", tmp_path, *ONE_THREAD)
+    given = ("--frames", 3, "--no-smooth", "--detector-stride", 5)
+    error = command(*asked, "-o", tmp_path / "out", *given).err
+    for name in ("--frames", "--no-smooth", "--detector-stride"):
+        assert f"note: {name} changes nothing: " in error
+    assert "note:" not in command(*asked, "-o", tmp_path / "out").err
+
+
 def test_json_is_all_there_is_on_stdout(
     photo: Path, walk: list[NDArray], command: Command, tmp_path: Path
 ) -> None:

@@ -93,6 +93,7 @@ def test_without_a_gpu_each_says_so_in_a_line(
         ({"no_smooth": True}, True, False, 0),
         ({"device": "cuda"}, True, False, 1),
         ({"device": "cuda"}, False, False, 0),
+        ({"no_smooth": True, "detector_stride": 3}, False, False, 2),
         ({"device": "cuda", "no_smooth": True}, True, False, 0),
     ],
 )

@@ -15,6 +15,7 @@ from pchmr_engines.errors import InputError
 if TYPE_CHECKING:
     from pchmr_engines.bundle import Bundle
 
+DETECTOR_STRIDE = 30
 BUNDLE = "open, open-plus, or a bundle's folder or zip."
 BundleOption = Annotated[str, Option(metavar="BUNDLE", help=BUNDLE)]
 Topology = Annotated[str, Option(metavar="NAME", help="serial, parallel, template or mesh-only.")]
@@ -49,8 +50,13 @@ class PipelineOptions:
         ),
     ] = None
     detector_stride: Annotated[
-        int, Option(min=1, metavar="N", help="Frames between looks for further people.")
-    ] = 30
+        int | None,
+        Option(
+            min=1,
+            metavar="N",
+            help=f"Frames between looks for further people; else {DETECTOR_STRIDE}.",
+        ),
+    ] = None
     camera_file: Annotated[
         Path | None, Option(metavar="FILE", help="JSON: fx, fy, cx, cy (px) and distortion.")
     ] = None
@@ -113,7 +119,7 @@ class PipelineOptions:
             "smooth": moving and not self.no_smooth and self.device != "cuda",
             "detector": self.detector,
             "detector_format": self.detector_format or "yolox",
-            "detector_stride": self.detector_stride,
+            "detector_stride": self.detector_stride or DETECTOR_STRIDE,
             "camera": read_lens(self.camera_file, self.focal, self.center, self.distortion),
             "backend": self.backend,
             "device": self.device,
@@ -122,8 +128,11 @@ class PipelineOptions:
 
     def notes(self, moving: bool = True) -> list[str]:
         """What is otherwise than a user would expect."""
-        off = moving and self.device == "cuda" and not self.no_smooth
-        return ["nothing is smoothed over time on device cuda"] if off else []
+        if moving:
+            off = self.device == "cuda" and not self.no_smooth
+            return ["nothing is smoothed over time on device cuda"] if off else []
+        given = {"--no-smooth": self.no_smooth, "--detector-stride": self.detector_stride}
+        return [f"{name} changes nothing: photos stand alone" for name, on in given.items() if on]
 
 
 def with_pipeline_options(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:

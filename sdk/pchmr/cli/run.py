@@ -72,7 +72,10 @@ def run(
                 raise PchmrError(
                     f"stopped; what was done so far is in {outputs.overlay} and {outputs.results}"
                 ) from None
-        for note in (*source.warnings, *options.notes(moving)):
+        notes = [*source.warnings, *options.notes(moving)]
+        if frames and source.kind == "photo":
+            notes.append("--frames changes nothing: a photo is one")
+        for note in notes:
             typer.echo(f"note: {note}", err=True)
     summary = log.summary()
     files = {"overlay": outputs.overlay, "results": outputs.results, "json": outputs.json}
