@@ -19,6 +19,7 @@ from test_pipeline_crops import with_people
 
 from pchmr import Person, Pipeline
 from pchmr.cuts import CutDetector
+from pchmr.live import Figures, LiveSession, Result, Topologies, open_live
 from pchmr.media import open_source
 from pchmr_engines.bundle import Bundle
 
@@ -156,3 +157,43 @@ def test_a_run_that_stops_early_owes_nothing(
     asked = ("run", clip, "-o", tmp_path, "--bundle", bundles["late"].root, *OPTIONS)
     assert command(*asked, "--topology", "serial", "--frames", 4).code == 0
     check_rows(read_npz(tmp_path / "people.npz"), expect("serial")[:4])
+
+
+def test_another_topology_in_the_middle(
+    bundles: dict[str, Bundle], clip: Path, expect: Expect
+) -> None:
+    """Nobody and no frame is lost between the delays of two topologies, and everybody keeps their
+    id; the lifter's window begins anew, the generator's mesh is as late but the same."""
+    options = {"max_people": 2, "detector_stride": 5, "backend": "onnxruntime", "threads": 1}
+    log: list[Result] = []
+    with (
+        open_live(clip, every_frame=True) as source,
+        Topologies(bundles["late"], "serial", **options) as topologies,
+        LiveSession(source, topologies, frames=45) as session,
+    ):
+        topologies.ask("parallel")  # loaded, and back again: each is there at once from now on
+        topologies._loading.join(60)
+        topologies.ask("serial")
+
+        def put(result: Result) -> None:
+            log.append(result)
+            if len(log) in (20, 33):
+                topologies.ask("parallel" if len(log) == 20 else "serial")
+
+        session.results.put = put
+        session.run(Figures())
+    assert [result.frame.index for result in log] == list(range(45))
+    changes = [i for i in range(1, 45) if log[i].topology != log[i - 1].topology]
+    assert len(changes) == 2
+    for result, people in zip(log, expect("serial"), strict=False):
+        assert [x.track_id for x in result.people] == [x.track_id for x in people]
+        for one, other in zip(result.people, people, strict=True):
+            same = {"rtol": 1e-4, "atol": 1e-4}
+            np.testing.assert_allclose(one.keypoints_2d, other.keypoints_2d, **same)
+            if result.frame.index not in near(changes):
+                np.testing.assert_allclose(one.generator_vertices, other.generator_vertices, **same)
+
+
+def near(changes: list[int]) -> set[int]:
+    """Frames whose networks had another's frames, or zeros, in their memory."""
+    return {change + i for change in changes for i in range(-GENERATOR_LATE, GENERATOR_LATE)}

@@ -19,7 +19,7 @@ def default(context: typer.Context) -> None:
 
 @assets.command("list")
 def list_assets(as_json: JsonOption = False) -> None:
-    """Show every asset: size, cached or not, licence, package; whom to credit; the cache's size."""
+    """Show every asset, its licence and credit, and the cache's size."""
     from rich.console import Console
     from rich.table import Table
 
@@ -76,9 +76,10 @@ def prune_cache(
         float, typer.Option(min=0, metavar="N", help="Also what was not used for so long.")
     ] = 30.0,
 ) -> None:
-    """Remove bundles of older builds, and what was not used for long and can be made again.
+    """Remove what the cache can do without.
 
-    Assets stay, and so does what `open` and `open-plus` are now."""
+    Bundles of older builds, and what was not used for long and can be made again. Assets stay, and
+    so does what `open` and `open-plus` are now."""
     from ..cache import prune
 
     gone = prune(days)

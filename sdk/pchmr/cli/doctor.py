@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+
+import typer
 
 from pchmr_engines.cli import JsonOption, print_json
 
@@ -108,11 +111,11 @@ def _assets() -> Iterator[Finding]:
     from ..assets import ASSETS, cached
     from ..cache import entries
 
-    names = [name for name in ASSETS if cached(name)]
+    held = [name for name in ASSETS if cached(name)]
     yield Finding(
         "assets in the cache",
-        bool(names),
-        ", ".join(names) or "none",
+        bool(held),
+        f"{len(held)} of {len(ASSETS)}: pchmr assets",
         "fetched when first needed, or  pchmr assets fetch NAME",
     )
     size = sum(entry.size for entry in entries())
@@ -125,15 +128,13 @@ def doctor(as_json: JsonOption = False) -> None:
     if as_json:
         print_json([asdict(finding) for finding in findings])
         return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for column in ("", "ability", "found", "what to do"):
-        table.add_column(column, overflow="fold")
+    width = max(60, shutil.get_terminal_size().columns - 1)
     for finding in findings:
-        mark = "[green]yes[/]" if finding.ok else "[yellow]no[/]"
-        mend = "" if finding.ok else finding.mend
-        table.add_row(mark, *map(escape, (finding.ability, finding.found, mend)))
-    Console().print(table)
+        mark = "yes" if finding.ok else "no"
+        typer.secho(f"{mark:5}", fg="green" if finding.ok else "yellow", nl=False)
+        typer.echo(f"{finding.ability:34} {finding.found}")
+        if not finding.ok and finding.mend:
+            indent = " " * 7
+            typer.echo(
+                textwrap.fill(finding.mend, width, initial_indent=indent, subsequent_indent=indent)
+            )
