@@ -50,8 +50,8 @@ class Overlay:
             in_place=True,
         )
         for person in people if len(people) > 1 else ():
-            top = min(view.mesh(person), key=lambda vertex: vertex[1])
-            x, y = camera.project(top[None])[0]
+            mesh = view.mesh(person)
+            x, y = camera.project(mesh[[mesh[:, 1].argmin()]])[0]
             _write(picture, str(person.track_id), (round(x) - 6, max(16, round(y) - 8)), 0.6)
         return picture
 
@@ -82,8 +82,8 @@ class Overlay:
 def with_lines(image: Image, lines: Sequence[str]) -> Image:
     """A new picture: `image` above lines of text, of which the first is the headline."""
     height, width = image.shape[:2]
-    taller = np.full((height + 22 * len(lines) + 22, width, 3), _DARK, np.uint8)
-    taller[:height] = image
+    taller = np.empty((height + 22 * len(lines) + 22, width, 3), np.uint8)
+    taller[:height], taller[height:] = image, _DARK
     for row, line in enumerate(lines):
         at = (12, height + 30 + 22 * row)
         _write(taller, line, at, 0.5 if row else 0.8, _GREY if row else _WHITE)

@@ -15,6 +15,10 @@ from .result import readout
 from .viewer import Action, View
 
 
+SIDE_EVERY = 4
+"""Pictures of which one has the view from the side anew: it costs as much as the meshes."""
+
+
 class Window:
     """Shows views with their read-out, and takes keys. Made and used by the main thread only, as
     desktops ask.
@@ -34,6 +38,7 @@ class Window:
         except ImportError as error:
             raise MissingDependency("pygame-ce", "window", "a window") from error
         self._pygame, self._overlay = pygame, Overlay(faces)
+        self._shown, self._side = 0, np.empty((0, 0, 3), np.uint8)
         self._open()
         pygame.display.set_caption("pchmr")
         self._keys = {pygame.key.key_code(action.value): action for action in Action}
@@ -63,7 +68,10 @@ class Window:
     def show(self, view: View) -> None:
         keys = "    ".join(f"{action.value}: {label}" for action, label in view.labels.items())
         picture = self._overlay.draw(view)
-        picture = np.hstack([picture, self._overlay.side(view, len(picture))])
+        if self._shown % SIDE_EVERY == 0 or len(self._side) != len(picture):
+            self._side = self._overlay.side(view, len(picture))
+        self._shown += 1
+        picture = np.hstack([picture, self._side])
         picture = with_lines(picture, [*readout(view.status, view.calibrated), keys])
         size = (picture.shape[1], picture.shape[0])
         screen = self._pygame.display.get_surface()
