@@ -14,7 +14,6 @@ from .draw import Overlay, with_lines
 from .result import readout
 from .viewer import Action, View
 
-
 SIDE_EVERY = 4
 """Pictures of which one has the view from the side anew: it costs as much as the meshes."""
 
