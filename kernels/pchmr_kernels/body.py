@@ -15,6 +15,7 @@ from .weights import SparseWeights
 Array = npt.NDArray[Any]
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
+GROUP = 16  # PCHMR_GROUP of native/pchmr_kernels.h
 
 
 class Joints:
@@ -64,6 +65,16 @@ class Joints:
         return transforms, coefficients, joints
 
 
+def pack_basis(basis: Array) -> Float32:
+    """Blend shapes (N, V, 3) as `skin` reads them: (G, N, GROUP) float32, zeros after the last."""
+    terms = len(basis)
+    flat = basis.reshape(terms, -1)
+    groups = -(-flat.shape[1] // GROUP)
+    packed = np.zeros((terms, groups * GROUP), np.float32)
+    packed[:, : flat.shape[1]] = flat
+    return np.ascontiguousarray(packed.reshape(terms, groups, GROUP).swapaxes(0, 1))
+
+
 def skin(
     coefficients: Float32,
     basis: Float32,
@@ -72,19 +83,19 @@ def skin(
     out: Float32 | None = None,
     threads: int = 1,
 ) -> Float32:
-    """`native.blend` of the shaped mesh sum_n coefficients_n basis_n: (B, V, 3) float32.
+    """`native.blend` of the shaped mesh, the sum of coefficients times basis: (B, V, 3) float32.
 
     Args:
-        coefficients: (B, N) float32; a term of 0 is not read.
-        basis: (N, V, 3) float32: the template, shape and pose blend shapes.
+        coefficients: (B, N) float32.
+        basis: of `pack_basis`: the template, shape and pose blend shapes.
         transforms: (B, K, 3, 4) float32, R beside t.
         out, threads: as `native.blend`.
     Raises: TypeError for another dtype, ValueError for another shape.
     """
-    batch, terms, bones = len(coefficients), len(basis), transforms.shape[1]
+    batch, terms, bones = len(coefficients), basis.shape[1], transforms.shape[1]
     count = len(weights.indices)
     coefficients = as_float32("coefficients", coefficients, (batch, terms))
-    basis = as_float32("basis", basis, (terms, count, 3))
+    basis = as_float32("basis", basis, (-(-3 * count // GROUP), terms, GROUP))
     transforms = as_float32("transforms", transforms, (batch, bones, 3, 4))
     if bones < weights.bones_needed:
         raise ValueError(f"transforms are of {bones} bones; weights name {weights.bones_needed}")

@@ -36,6 +36,19 @@ FOUND = np.dtype(
 """A person as the landmark network sees one, in the frame: pchmr_landmarks of
 native/pchmr_person.h; what each is says `pchmr.blazepose.Landmarks`."""
 
+VIEW = np.dtype(
+    [
+        ("keypoints", np.float64, (LANDMARKS, 3)),
+        ("world", np.float64, (LANDMARKS, 3)),
+        ("rotation", np.float64, (3, 3)),
+        ("size", np.float64),
+        ("box", np.float64, 4),
+    ]
+)
+"""A person before the camera: pchmr_view of native/pchmr_person.h. Image keypoints x px, y px,
+visibility; world landmarks turned onto the crop's viewing ray; the crop's camera to the frame's;
+the crop's side, pixels; and the upright box x0, y0, x1, y1."""
+
 
 def decode_landmarks(
     points: Float32,
@@ -70,18 +83,32 @@ def decode_landmarks(
     return found
 
 
-def tight_boxes(keypoints: Array, seen: float, width: int, height: int) -> Float64:
-    """(B, 4) upright boxes x0, y0, x1, y1, cut to the frame, around what is seen of (B, N, 3).
+def view_people(
+    keypoints: Array,
+    world: Array,
+    regions: Array,
+    lens: Lens,
+    seen: float,
+    width: int,
+    height: int,
+) -> Array:
+    """(B,) `VIEW` of people with keypoints (B, 33, 3) and world landmarks (B, 33, 3) float32.
 
-    keypoints: x px, y px, visibility; those of more than `seen` count, all where none is seen.
+    regions: (B, 4) the middle and side of each crop, pixels, and its turn, radians. Boxes are cut
+    to the frame, around the keypoints of more visibility than `seen`, around all where none is.
+
+    Raises: ValueError for another shape.
     """
-    batch, count = keypoints.shape[:2]
-    keypoints = as_float64("keypoints", keypoints, (batch, count, 3))
-    boxes = np.empty((batch, 4))
-    _library().pchmr_tight_boxes_f64(
-        batch, count, address(keypoints), seen, width, height, address(boxes)
+    batch = len(keypoints)
+    points = as_float32("keypoints", keypoints, (batch, LANDMARKS, 3))
+    metres = as_float32("world", world, (batch, LANDMARKS, 3))
+    regions = as_float64("regions", regions, (batch, 4))
+    views = np.empty(batch, VIEW)
+    _library().pchmr_view_people_f64(
+        *(lens_pointer(lens), batch, address(points), address(metres), address(regions)),
+        *(seen, width, height, address(views)),
     )
-    return boxes
+    return views
 
 
 def pose_rotmats(rot6d: Array, root: Array) -> Float64:
@@ -151,7 +178,7 @@ def _library() -> ctypes.CDLL:
     real = ctypes.c_double
     for name, arguments in (
         ("decode_landmarks_f32", (int64, int32, *[pointer] * 3, int32, int32, pointer, pointer)),
-        ("tight_boxes_f64", (int64, int32, pointer, real, real, real, pointer)),
+        ("view_people_f64", (pointer, int64, *[pointer] * 3, real, real, real, pointer)),
         ("pose_rotmats_f64", (int64, int32, *[pointer] * 3)),
         ("image_target_f64", (pointer, int64, int32, *[pointer] * 9)),
     ):

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pchmr_kernels import body as kernels
-from pchmr_kernels.body import Joints, Regressor
+from pchmr_kernels.body import Joints, Regressor, pack_basis
 from pchmr_kernels.geometry import forward_kinematics
 from pchmr_kernels.weights import MOST_BONES, from_dense
 
@@ -29,15 +29,15 @@ class BodyModel:
         self._threads = threads
         V, J = body.lbs_weights.shape
         blends = [body.shapedirs, body.posedirs.reshape(V, 3, -1)]
-        moved = np.concatenate([body.v_template[..., None], *blends], 2)
-        self._basis = np.ascontiguousarray(moved.transpose(2, 0, 1), np.float32)
-        shaped = self._basis[: 1 + body.num_betas].astype(np.float64)
+        basis = np.concatenate([body.v_template[..., None], *blends], 2).transpose(2, 0, 1)
+        shaped = basis[: 1 + body.num_betas].astype(np.float64)
         rest = np.einsum("jv,nvc->njc", body.J_regressor.astype(np.float64), shaped)
         self._pose = Joints(body.parents, rest, pose_blends=body.posedirs.size > 0)
         bones = int((body.lbs_weights > 0).sum(1).max())
         self._weights = (
             from_dense(body.lbs_weights, max_per_vertex=bones) if bones <= MOST_BONES else None
         )
+        self._basis = basis if self._weights is None else pack_basis(basis)
         self._regressors: dict[str, Regressor] = {}
         self.joints: Float64 = np.empty((0, J, 3))
 
@@ -64,7 +64,7 @@ class BodyModel:
         (B, J, 3, 3), turned as skinning turns those of `rotmats`."""
         B, J = len(rotmats), len(self.body.parents)
         change = (other - rotmats)[:, 1:].reshape(B, -1)
-        coefficients = np.zeros((B, len(self._basis)), np.float32)  # neither template nor shape
+        coefficients = np.zeros((B, self._pose.terms), np.float32)  # neither template nor shape
         coefficients[:, -change.shape[1] :] = change
         turns, _ = forward_kinematics(rotmats, np.zeros((B, J, 3)), self.body.parents)
         return self._skin(coefficients, turns.astype(np.float32), None)

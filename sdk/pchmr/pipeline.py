@@ -24,7 +24,6 @@ from pchmr_engines.bundle import Bundle
 from pchmr_engines.errors import InputError
 from pchmr_engines.host import usable_cpus
 from pchmr_kernels.geometry import translate
-from pchmr_kernels.person import tight_boxes
 
 from .assembly import GIVEN, Assembly
 from .bodies import BodyModel, body_from_arrays
@@ -39,17 +38,13 @@ from .executor import Executor
 from .lens import Lens
 from .people import Person
 from .photos import to_bgr8
-from .placement import ray_rotation
 from .profiling.recorder import Recorder
 from .stages.base import Board, Row
-from .stages.blazepose import PersonFinder, put_landmarks
+from .stages.blazepose import SEEN, PersonFinder, put_landmarks
 from .stages.detectors import detector_from_onnx
 from .stages.smoothed import Smoothed, smoothed
 from .swaps import SwapRejection
 from .tracking import Tracked
-
-SEEN = 0.5
-"""Visibility from which a landmark counts for the box and for validity."""
 
 FEWEST = 6
 """Such landmarks that a calibration needs."""
@@ -88,7 +83,6 @@ class Pipeline(Closing):
         recorder: Recorder | None = None,
         smooth: bool = False,
         device: str = "cpu",
-        cuda_graph: bool | None = None,
     ) -> None:
         """
         bundle: a loaded bundle. topology: serial, parallel, template or mesh-only.
@@ -108,8 +102,7 @@ class Pipeline(Closing):
             left and right change places from one frame to the next put right.
         device: "cpu", or "cuda": all between the frame and the meshes stays on an NVIDIA GPU, or
             where that cannot be, which `device_note` then says, the networks alone run there;
-            `backend` is one of the GPU's; see `pchmr.cuda`. cuda_graph: a frame is one launch; by
-            default where every engine can be part of it.
+            `backend` is one of the GPU's; see `pchmr.cuda`.
 
         Raises:
             InputError: an unknown topology or number.
@@ -146,9 +139,8 @@ class Pipeline(Closing):
         self._sides = SwapRejection() if smooth else None
         self._finder: PersonFinder | CudaFinder
         self._executor: Executor | CudaExecutor
-        whole, self.device_note = None, ""
-        if device != "cpu":
-            whole = on_device(device, assembly, self.camera, smooth, cuda_graph)
+        whole = None if device == "cpu" else on_device(device, assembly, self.camera, smooth)
+        self.device_note = ""
         if isinstance(whole, tuple):
             self._finder, self._executor = whole
         else:
@@ -177,18 +169,10 @@ class Pipeline(Closing):
         cls,
         bundle: str | os.PathLike[str] | Bundle = "open",
         topology: str = "parallel",
-        *,
-        trust: bool = False,
         **options: Any,
     ) -> Pipeline:
-        """A pipeline from a bundle's folder, zip or registered name ("open", "open-plus").
-
-        trust: allow networks in formats that can run code, as torch's are.
-        """
-        if isinstance(bundle, Bundle):
-            loaded = replace(bundle, trust=True) if trust else bundle
-        else:
-            loaded = Bundle.load(os.fspath(bundle), trust)
+        """A pipeline from a bundle's folder, zip or registered name ("open", "open-plus")."""
+        loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(os.fspath(bundle))
         return cls(loaded, topology, **options)
 
     def __call__(self, image: np.ndarray, t_ns: int | None = None) -> list[Person]:
@@ -259,28 +243,27 @@ class Pipeline(Closing):
         rois = [landmarks.roi for landmarks in found]
         board = Board(image, camera, self._rows(t_ns, tracks), rois, found=found, t_ns=t_ns)
         if tracks:
-            put_landmarks(board, found, "keypoints", "world")
-            centres = camera.undistort(np.array([roi.center for roi in rois]))
-            angles = np.array([roi.angle for roi in rois])
-            board["crop_rotation"] = ray_rotation(centres, angles, camera)
-            board["crop_size"] = np.array([roi.size for roi in rois])
-            seen = np.array([landmarks.keypoints_2d for landmarks in found])
-            board["box"] = tight_boxes(seen, SEEN, *board.size)
+            views = put_landmarks(board, found, "keypoints", "world")
+            board["crop_rotation"], board["crop_size"] = views["rotation"], views["size"]
+            board["box"] = views["box"]
         return board
 
     def _rows(self, t_ns: int, tracks: Sequence[Tracked]) -> list[Row]:
         """A slot of the per-person state for each track; a track keeps its own while it lives."""
-        living = {track.track_id for track in tracks}
-        self._slots = {track: slot for track, slot in self._slots.items() if track in living}
-        free = [slot for slot in range(self._max_people) if slot not in self._slots.values()]
-        for track in sorted(living - self._slots.keys()):
-            self._slots[track] = free.pop(0)
-            self._epochs[self._slots[track]] += 1
+        if self._slots.keys() != {track.track_id for track in tracks}:
+            self._assign_slots({track.track_id for track in tracks})
         slots = [self._slots[track.track_id] for track in tracks]
         return [
             Row(self.frames, t_ns, track.track_id, slot, self._epochs[slot])
             for track, slot in zip(tracks, slots, strict=True)
         ]
+
+    def _assign_slots(self, living: set[int]) -> None:
+        self._slots = {track: slot for track, slot in self._slots.items() if track in living}
+        free = [slot for slot in range(self._max_people) if slot not in self._slots.values()]
+        for track in sorted(living - self._slots.keys()):
+            self._slots[track] = free.pop(0)
+            self._epochs[self._slots[track]] += 1
 
     def _people(self, board: Board, begin_ns: int, spent_ms: Mapping[str, float]) -> list[Person]:
         """The public result, in arrays of its own; the translation is added last."""

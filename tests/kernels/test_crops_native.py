@@ -52,8 +52,8 @@ def test_follows_opencv(place, size, extend, rng, each_isa):
             continue
         apart = np.abs(out.astype(int) - expected(image, turn, size, extend))
         assert apart.max() <= 1
-        # OpenCV takes the best instructions, but for what is left over of a row: with them all is the
-        # same, else but for roundings.
+        # OpenCV takes the best instructions, but for what is left over of a row: with them all is
+        # the same, else but for roundings.
         exact = isa != "baseline" and size % 16 == 0
         assert (apart > 0).mean() <= (0 if exact else 0.03)
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from pchmr_kernels.geometry import ray_rotation
 from pchmr_kernels.heatmaps import refine_peaks
 from pchmr_kernels.person import (
     LANDMARKS,
@@ -13,7 +14,7 @@ from pchmr_kernels.person import (
     ImageTarget,
     decode_landmarks,
     pose_rotmats,
-    tight_boxes,
+    view_people,
 )
 
 LENS = (900.0, 950.0, 320.0, 250.0)
@@ -77,15 +78,26 @@ def test_landmarks_refuse(rng):
 
 
 @pytest.mark.parametrize("seen", [0.0, 0.5, 1.0])
-def test_tight_boxes(seen, rng):
-    keypoints = rng.uniform(-50, 700, (20, 9, 3))
-    keypoints[..., 2] = rng.uniform(0, 1, (20, 9))
-    boxes = tight_boxes(keypoints, seen, 640, 480)
-    for box, points in zip(boxes, keypoints, strict=True):
+@pytest.mark.parametrize("batch", [0, 1, 20])
+def test_view_people(batch, seen, rng):
+    keypoints = rng.uniform(-50, 700, (batch, LANDMARKS, 3)).astype(np.float32)
+    keypoints[..., 2] = rng.uniform(0, 1, (batch, LANDMARKS))
+    world = rng.normal(size=(batch, LANDMARKS, 3)).astype(np.float32)
+    regions = np.concatenate([rng.uniform(100, 700, (batch, 3)), rng.uniform(-3, 3, (batch, 1))], 1)
+    views = view_people(keypoints, world, regions, LENS, seen, 640, 480)
+    np.testing.assert_array_equal(views["keypoints"], keypoints)
+    np.testing.assert_array_equal(views["size"], regions[:, 2])
+    rotation = ray_rotation(regions[:, :2], regions[:, 3], LENS)
+    np.testing.assert_array_equal(views["rotation"], rotation)
+    upright = ray_rotation(regions[:, :2], None, LENS)
+    np.testing.assert_allclose(views["world"], world @ upright.swapaxes(1, 2), atol=1e-14)
+    for box, points in zip(views["box"], keypoints, strict=True):
         visible = points[points[:, 2] > seen, :2]
         kept = visible if len(visible) else points[:, :2]
         corners = np.concatenate([kept.min(0), kept.max(0)])
         np.testing.assert_array_equal(box, np.clip(corners, 0, [640, 480, 640, 480]))
+    with pytest.raises(ValueError, match="regions is"):
+        view_people(keypoints, world, regions[:, 1:], LENS, seen, 640, 480)
 
 
 def test_pose_rotmats(rng):

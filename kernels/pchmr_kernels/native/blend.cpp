@@ -93,13 +93,17 @@ int32_t pchmr_skin_f32(const pchmr_weights *weights, int64_t batch, int32_t bone
             pchmr::pack_record(transforms + 12 * k, nullptr, records + pchmr::kRecord * k);
         const int64_t V = weights->vertices;
         const auto &isa = pchmr_chosen_isa();
-        pchmr::in_parts(V, kVerticesAThread, threads, [&](int64_t begin, int64_t end) {
+        const int64_t pieces = (V + kVerticesTogether - 1) / kVerticesTogether;
+        const int64_t least = kVerticesAThread / kVerticesTogether;
+        pchmr::in_parts(pieces, least, threads, [&](int64_t begin, int64_t end) {
             alignas(64) float shaped[3 * kVerticesTogether];
-            for (int64_t n, j = begin; j < end; j += n) {
-                n = end - j < kVerticesTogether ? end - j : kVerticesTogether;
+            for (int64_t piece = begin; piece < end; ++piece) {
+                const int64_t j = piece * kVerticesTogether;
+                const int64_t n = V - j < kVerticesTogether ? V - j : kVerticesTogether;
+                const float *own = basis + 3 * j * terms;
+                const int64_t groups = (3 * n + PCHMR_GROUP - 1) / PCHMR_GROUP;
                 for (int64_t b = 0; b < batch; ++b) {
-                    isa.shape_rows(
-                        {terms, coefficients + b * terms, basis + 3 * j, 3 * V, 3 * n, shaped});
+                    isa.shape_rows({terms, coefficients + b * terms, own, groups, shaped});
                     blend_piece(*weights, bones, records, false, shaped, nullptr, out, b * V + j,
                                 n);
                 }

@@ -29,20 +29,16 @@ void blend_slots(const pchmr_rows &rows) {
 template <>
 void blend_slots<0>(const pchmr_rows &) {}
 
-// Two terms at a time: the sums are read and written half as often.
 void shape(const pchmr_shape &shape) {
-    float *__restrict out = shape.out;
-    for (int64_t i = 0; i < shape.n; ++i) out[i] = 0;
-    int32_t terms[2], found = 0;
-    for (int32_t t = 0; t < shape.terms; ++t) {
-        if (shape.coefficients[t] != 0) terms[found++] = t;
-        if (found == 0 || (found == 1 && t + 1 < shape.terms)) continue;
-        const float *__restrict first = shape.basis + terms[0] * shape.stride;
-        const float *__restrict second = shape.basis + terms[found - 1] * shape.stride;
-        const float a = shape.coefficients[terms[0]];
-        const float b = found == 2 ? shape.coefficients[terms[1]] : 0;
-        for (int64_t i = 0; i < shape.n; ++i) out[i] += a * first[i] + b * second[i];
-        found = 0;
+    typedef float Wide __attribute__((vector_size(4 * PCHMR_LANES), aligned(4), may_alias));
+    constexpr int kWides = PCHMR_GROUP / PCHMR_LANES;
+    const float *basis = shape.basis;
+    for (int64_t g = 0; g < shape.groups; ++g) {
+        Wide sum[kWides] = {};
+        for (int32_t t = 0; t < shape.terms; ++t, basis += PCHMR_GROUP)
+            for (int i = 0; i < kWides; ++i)
+                sum[i] = sum[i] + ((const Wide *)basis)[i] * shape.coefficients[t];
+        for (int i = 0; i < kWides; ++i) ((Wide *)(shape.out + PCHMR_GROUP * g))[i] = sum[i];
     }
 }
 

@@ -3,7 +3,7 @@
 #ifndef PCHMR_BLEND_ROWS_H
 #define PCHMR_BLEND_ROWS_H
 
-#include <stdint.h>
+#include "pchmr_kernels.h"
 
 struct pchmr_rows {
     int64_t n;
@@ -21,9 +21,9 @@ struct pchmr_rows {
 struct pchmr_shape {
     int32_t terms;
     const float *coefficients;  // (terms)
-    const float *basis;         // (terms, stride), from the first number wanted
-    int64_t stride, n;
-    float *out;                 // (n)
+    const float *basis;         // (groups, terms, PCHMR_GROUP)
+    int64_t groups;
+    float *out;                 // (groups, PCHMR_GROUP)
 };
 
 void pchmr_blend_rows_baseline(const pchmr_rows &rows);

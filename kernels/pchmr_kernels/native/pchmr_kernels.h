@@ -18,6 +18,7 @@ typedef long long int64_t;
 #define PCHMR_VERSION 2
 #define PCHMR_MAX_JOINTS 128 /* and bones */
 #define PCHMR_MAX_SLOTS 8    /* bones a vertex */
+#define PCHMR_GROUP 16       /* coordinates of a mesh together in a basis */
 
 #ifdef __cplusplus
 extern "C" {
@@ -74,8 +75,9 @@ PCHMR_API int32_t pchmr_blend_f32(const pchmr_weights *weights, int64_t batch, i
                                   int32_t threads);
 
 /* Linear-blend skinning of a shaped mesh: vertices sum_n coefficient_n basis_n, blended by transforms
- * as above. coefficients: (B, N). basis: (N, V, 3): the template, shape and pose blend shapes; a term
- * whose coefficient is 0 is not read. */
+ * as above. coefficients: (B, N). basis: (G, N, PCHMR_GROUP): the template, shape and pose blend shapes
+ * of the coordinates (V, 3), PCHMR_GROUP by PCHMR_GROUP, so that they are read in one go; 0 after the
+ * last. */
 PCHMR_API int32_t pchmr_skin_f32(const pchmr_weights *weights, int64_t batch, int32_t bones,
                                  int32_t terms, const float *coefficients, const float *basis,
                                  const float *transforms, float *out, int32_t threads);

@@ -33,10 +33,21 @@ PCHMR_API void pchmr_decode_landmarks_f32(int64_t batch, int32_t crop_size, cons
                                           int32_t map_size, int32_t radius, const double *regions,
                                           pchmr_landmarks *found);
 
-/* Upright boxes (B, 4) x0, y0, x1, y1 around the points (B, N, 3) - x, y, visibility - that are seen by
- * more than `seen`, around all where none is; cut to a frame of width x height. */
-PCHMR_API void pchmr_tight_boxes_f64(int64_t batch, int32_t points, const double *keypoints,
-                                     double seen, double width, double height, double *boxes);
+/* A person before the camera: landmarks as the stages between the networks take them. */
+typedef struct {
+    double keypoints[PCHMR_LANDMARKS][3]; /* x, y, visibility */
+    double world[PCHMR_LANDMARKS][3];     /* turned onto the crop's viewing ray */
+    double rotation[3][3];                /* from the crop's camera to the frame's */
+    double size;                          /* of the crop, pixels */
+    double box[4];                        /* upright, x0, y0, x1, y1 around what is seen */
+} pchmr_view;
+
+/* Views (B) of people with keypoints (B, 33, 3) and world landmarks (B, 33, 3) in regions (B, 4).
+ * Boxes are around the keypoints of more visibility than `seen`, around all where none is, and cut to
+ * a frame of width x height. */
+PCHMR_API void pchmr_view_people_f64(const double *lens, int64_t batch, const float *keypoints,
+                                     const float *world, const double *regions, double seen,
+                                     double width, double height, pchmr_view *views);
 
 /* Rotations (B, J, 3, 3) of their first two columns, row by row (B, J, 6), made orthonormal; the first
  * joint's turned by root (B, 3, 3). */

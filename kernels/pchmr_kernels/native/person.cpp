@@ -50,6 +50,22 @@ void decode(int32_t crop_size, const float *points, const float *world, const fl
     }
 }
 
+void tight_box(const double (*points)[3], double seen, double width, double height, double *box) {
+    const auto clip = [](double x, double most) { return x < 0 ? 0 : x < most ? x : most; };
+    bool any = false;
+    for (int n = 0; n < kLandmarks; ++n) any = any || points[n][2] > seen;
+    double low[2] = {1e300, 1e300}, high[2] = {-1e300, -1e300};
+    for (int n = 0; n < kLandmarks; ++n) {
+        if (any && !(points[n][2] > seen)) continue;
+        for (int i = 0; i < 2; ++i) {
+            if (points[n][i] < low[i]) low[i] = points[n][i];
+            if (points[n][i] > high[i]) high[i] = points[n][i];
+        }
+    }
+    box[0] = clip(low[0], width), box[1] = clip(low[1], height);
+    box[2] = clip(high[0], width), box[3] = clip(high[1], height);
+}
+
 }  // namespace
 
 void pchmr_decode_landmarks_f32(int64_t batch, int32_t crop_size, const float *points,
@@ -64,22 +80,23 @@ void pchmr_decode_landmarks_f32(int64_t batch, int32_t crop_size, const float *p
     }
 }
 
-void pchmr_tight_boxes_f64(int64_t batch, int32_t points, const double *keypoints, double seen,
-                           double width, double height, double *boxes) {
-    const auto clip = [](double x, double most) { return x < 0 ? 0 : x < most ? x : most; };
-    for (int64_t b = 0; b < batch; ++b, keypoints += 3 * points, boxes += 4) {
-        bool any = false;
-        for (int32_t n = 0; n < points; ++n) any = any || keypoints[3 * n + 2] > seen;
-        double low[2] = {1e300, 1e300}, high[2] = {-1e300, -1e300};
-        for (int32_t n = 0; n < points; ++n)
-            for (int i = 0; i < 2; ++i) {
-                const double at = keypoints[3 * n + i];
-                if (any && !(keypoints[3 * n + 2] > seen)) continue;
-                if (at < low[i]) low[i] = at;
-                if (at > high[i]) high[i] = at;
-            }
-        boxes[0] = clip(low[0], width), boxes[1] = clip(low[1], height);
-        boxes[2] = clip(high[0], width), boxes[3] = clip(high[1], height);
+void pchmr_view_people_f64(const double *lens, int64_t batch, const float *keypoints,
+                           const float *world, const double *regions, double seen, double width,
+                           double height, pchmr_view *views) {
+    const Lens camera = {lens[0], lens[1], lens[2], lens[3]};
+    for (int64_t b = 0; b < batch; ++b, keypoints += 3 * kLandmarks, world += 3 * kLandmarks) {
+        const double *region = regions + 4 * b;
+        pchmr_view &view = views[b];
+        double upright[9];
+        ray_rotation(camera, region[0], region[1], 0, upright);
+        ray_rotation(camera, region[0], region[1], region[3], view.rotation[0]);
+        view.size = region[2];
+        for (int n = 0; n < kLandmarks; ++n) {
+            const Vec3 turned = rotate(upright, {world[3 * n], world[3 * n + 1], world[3 * n + 2]});
+            view.world[n][0] = turned.x, view.world[n][1] = turned.y, view.world[n][2] = turned.z;
+            for (int i = 0; i < 3; ++i) view.keypoints[n][i] = keypoints[3 * n + i];
+        }
+        tight_box(view.keypoints, seen, width, height, view.box);
     }
 }
 

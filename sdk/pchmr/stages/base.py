@@ -129,6 +129,7 @@ class BatchedEngine:
 
     def __init__(self, engine: Engine, max_people: int, threads: int) -> None:
         self.contexts: dict[int, Context] = {}
+        self._arrays: dict[int, dict[str, np.ndarray]] = {}
         batch = 1
         while True:
             context = engine.context(batch, stream=None, threads=threads)
@@ -142,6 +143,13 @@ class BatchedEngine:
         """The smallest context that holds `people` rows."""
         return self.contexts[1 << max(people - 1, 0).bit_length()]
 
+    def arrays(self, people: int) -> dict[str, np.ndarray]:
+        """The first `people` rows of that context's buffers."""
+        if people not in self._arrays:
+            buffers = self.context(people).buffers
+            self._arrays[people] = {name: buffer[:people] for name, buffer in buffers.items()}
+        return self._arrays[people]
+
 
 class KeypointEngine:
     """A network over keypoints of a crop: G or L. landmarks: those it takes, in its order."""
@@ -152,17 +160,17 @@ class KeypointEngine:
         skeleton = get_skeleton("blazepose33")
         self._columns = np.array([skeleton.index(name) for name in landmarks], np.int32)
         self._engine = BatchedEngine(engine, max_people, threads)
-        self._people = 0
         self._context: Context
+        self._arrays: dict[str, np.ndarray]
 
     def feed(self, board: Board, keypoints: np.ndarray) -> None:
         """Put keypoints (P, 33, 3) of the full frame in, as the crop's own camera sees them."""
-        self._people = len(keypoints)
-        self._context = self._engine.context(self._people)
+        people = len(keypoints)
+        self._context, self._arrays = self._engine.context(people), self._engine.arrays(people)
         points_to_crop(
             *(keypoints, board["crop_rotation"], board["crop_size"], board.camera.lens),
             columns=self._columns,
-            out=self._context.buffers["keypoints"][: self._people],
+            out=self._arrays["keypoints"],
         )
 
     def enqueue(self) -> None:
@@ -170,4 +178,4 @@ class KeypointEngine:
 
     def output(self, name: str) -> np.ndarray:
         """(P, ...), overwritten by the next run."""
-        return self._context.buffers[name][: self._people]
+        return self._arrays[name]

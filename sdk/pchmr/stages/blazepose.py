@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from pchmr_engines.engine import Context, Engine
-from pchmr_kernels.geometry import rotate
+from pchmr_kernels.person import view_people
 
 from ..blazepose import (
     Detection,
@@ -18,10 +18,12 @@ from ..blazepose import (
     decode_landmarks,
 )
 from ..crops import Roi, letterbox_roi, warp_crops
-from ..placement import ray_rotation
 from ..tracking import Detection as AnyDetection
 from ..tracking import RoiTracker, Tracked
 from .base import BatchedEngine, Board
+
+SEEN = 0.5
+"""Visibility from which a landmark counts for the box and for validity."""
 
 
 class PersonDetector:
@@ -117,19 +119,30 @@ class PersonFinder:
         self.tracker.reset()
 
 
-def put_landmarks(board: Board, found: Sequence[Landmarks], keypoints: str, world: str) -> None:
+def put_landmarks(
+    board: Board, found: Sequence[Landmarks], keypoints: str, world: str
+) -> np.ndarray:
     """Write landmarks onto the board: keypoints (P, 33, 3), free of lens distortion, and world.
 
     World landmarks (P, 33, 3), metres about the hips, are turned onto the crop's viewing ray.
+    Returns (P,) `pchmr_kernels.person.VIEW`.
     """
     camera = board.camera
-    points = np.array([person.keypoints_2d for person in found], np.float64)
+    regions = np.array(
+        [(*person.roi.center, person.roi.size, person.roi.angle) for person in found]
+    )
     if camera.distortion:
-        points[..., :2] = camera.undistort(points[..., :2])
-    centres = camera.undistort(np.array([person.roi.center for person in found]))
-    board[keypoints] = points
-    worlds = np.array([person.world for person in found])
-    board[world] = rotate(worlds, ray_rotation(centres, None, camera))
+        regions[:, :2] = camera.undistort(regions[:, :2])
+    views = view_people(
+        np.array([person.keypoints_2d for person in found], np.float32),
+        np.array([person.world for person in found], np.float32),
+        *(regions, camera.lens, SEEN, *board.size),
+    )
+    if camera.distortion:
+        points = views["keypoints"][..., :2]
+        points[...] = camera.undistort(points)
+    board[keypoints], board[world] = views["keypoints"], views["world"]
+    return views
 
 
 class PoseLandmarkStage:
