@@ -4,9 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+
+import pchmr
 
 ROOT = Path(__file__).parents[1]
 ROOMS = {
@@ -82,3 +85,11 @@ def test_the_command_line_imports_no_runtime() -> None:
     packages = imported_by("from pchmr.cli.main import make_app; make_app()")
     assert not packages & (OPTIONAL | {"av", "cv2"})
     assert "typer" in packages
+
+
+def test_what_the_package_offers() -> None:
+    assert {"Pipeline", "__version__"} <= set(dir(pchmr))
+    assert pchmr.__version__ == version("pchmr")
+    assert isinstance(pchmr.Pipeline, type)
+    with pytest.raises(AttributeError, match="no attribute 'Pipelin'"):
+        _ = pchmr.Pipelin
