@@ -16,6 +16,7 @@ import typer
 from command_line import Outcome, count_frames, read_npz, write_video
 from numpy.typing import NDArray
 
+import pchmr
 from pchmr.cli import main as cli
 from pchmr.cli.doctor import OPTIONAL
 from pchmr.media import write_photo
@@ -215,6 +216,11 @@ def test_the_installed_command_lists_its_verbs() -> None:
     )
     for verb in ("assets", "demo", "doctor", "inspect", "run", "verify"):
         assert f" {verb} " in done.stdout
+
+
+def test_the_version(command: Run) -> None:
+    done = command("--version")
+    assert (done.code, done.out) == (0, f"pchmr {pchmr.__version__}\n")
 
 
 def test_a_verb_that_does_not_exist(command: Run) -> None:
