@@ -32,7 +32,14 @@ from pchmr_training.pchmr import ParallelPCHMR, SerialPCHMR
 from pchmr_training.smpl import SmplLayer
 from pchmr_training.view import View
 
-from .composition import (
+from .custom_stage import is_file
+from .open_bundle import open_bundle, open_plus_bundle
+from .recipe import Recipe
+from .recipe_body import BETAS, RecipeBody, make_body
+from .single_forms import INPUTS, OUTPUTS, Form, FromCrops, FromLandmarks, affine_name
+from .single_rows import landmark_rows, made_up_camera, real_people
+from .stage_build import is_temporal, load_network
+from .torch_composition import (
     Clip,
     calibration_of,
     clip_view,
@@ -41,13 +48,6 @@ from .composition import (
     person_crops,
     torch_composition,
 )
-from .custom_stage import is_file
-from .open_bundle import open_bundle, open_plus_bundle
-from .recipe import Recipe
-from .recipe_body import BETAS, RecipeBody, make_body
-from .single_forms import INPUTS, OUTPUTS, Form, FromCrops, FromLandmarks, affine_name
-from .single_rows import landmark_rows, made_up_camera, real_people
-from .stage_build import is_temporal, load_network
 
 WEIGHTS = Path(pchmr_training.__file__).parent / "data"
 OPEN_BUNDLES = {"open": open_bundle, "open-plus": open_plus_bundle}

@@ -15,10 +15,10 @@ from pchmr.stages.base import Board
 from pchmr.stages.calibrate import CalibrateStage
 from pchmr_engines.errors import InputError
 from pchmr_export.body_export import example_theta
-from pchmr_export.composition import calibration_of
 from pchmr_export.ready import ready_recipe
 from pchmr_export.recipe import BodyRecipe, CalibrationRecipe, Recipe
 from pchmr_export.recipe_body import make_body
+from pchmr_export.torch_composition import calibration_of
 from pchmr_kernels.calibration import Calibrator
 from pchmr_kernels.weights import SparseWeights
 from pchmr_training.calibration import CalibrationModule, Options

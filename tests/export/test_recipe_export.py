@@ -77,7 +77,7 @@ def check_exported(recipe: Recipe, exported: Exported) -> None:
         assert stage.provenance.licence
         assert stage.provenance.exporter or name in ("detector", "landmarks")
     composed = {gate.output for gate in exported.gates if gate.stage == "composition"}
-    for topology in {"serial", "parallel"} & set(recipe.topologies):
+    for topology in {"serial", "parallel", "template"} & set(recipe.topologies):
         assert {f"{topology} vertices", f"{topology} generator_vertices"} <= composed
     assert all(gate.passed for gate in exported.gates)
     assert {gate.backend for gate in exported.gates} == {"onnxruntime", "openvino"}
