@@ -10,14 +10,17 @@ import numpy as np
 from .camera import Camera
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Person:
     """One person in one frame. Arrays are copies: they stay valid after the next frame.
+
+    Two are equal only where they are the same object.
 
     vertices: (V, 3) float32, metres, camera frame (x right, y down, z away): the calibrated mesh.
         In the topology mesh-only it is the generator's mesh.
     generator_vertices: (V, 3) float32, the mesh before calibration, same frame.
-    joints: (J, 3) float32, joints of `skeleton` regressed from `vertices`.
+    joints: (J, 3) float32, joints of `skeleton` regressed from `vertices`; their names are
+        `pchmr_kernels.skeletons.get_skeleton(person.skeleton).joints`.
     target_joints: (J, 3) float32, where the pose stream wanted them; None in mesh-only.
     joint_confidence: (J,) float32 in 0..1, how much each target joint was trusted.
     keypoints_2d: (N, 3) float32, landmarks of the full frame: x px, y px, visibility 0..1.
@@ -48,3 +51,10 @@ class Person:
     score: float
     valid: bool
     latency_ms: Mapping[str, float]
+
+    def __repr__(self) -> str:
+        """One line, without the arrays."""
+        return (
+            f"Person(track_id={self.track_id}, frame={self.frame}, score={self.score:.2f}, "
+            f"valid={self.valid}, vertices={self.vertices.shape}, joints={self.skeleton!r})"
+        )
