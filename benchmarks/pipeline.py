@@ -6,18 +6,23 @@
 First every topology's meshes are checked: the same when run again, and on the person in the image.
 Camera to mesh is timed alone, on frames decoded beforehand, the topologies in turn; then as a user
 runs it, with decoding, and with drawing and encoding in threads of their own. Memory is that of a
-whole run over the looped video, in a process of its own.
+whole run over the looped video, in a process of its own; in another one NumPy's is traced.
+
+Own overhead is what engines and the kernels (skinning with its blend shapes, calibration) leave of
+camera to mesh.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,7 +41,7 @@ from pchmr.media import VideoWriter, open_source
 from pchmr.overlay import Renderer
 from pchmr_engines.backends.cpu import CpuContext
 from pchmr_engines.bundle import Bundle
-from pchmr_kernels import native
+from pchmr_kernels import body
 from pchmr_kernels.calibration import Calibrator
 
 TOPOLOGIES = ("parallel", "serial", "template", "mesh-only")
@@ -47,7 +52,8 @@ DRAWN = (960, 540)  # width, height
 def main() -> None:
     options = arguments()
     if options.memory_of:
-        print(json.dumps(memory(options.memory_of, options.memory_frames, options)))
+        measure = numpy_memory if options.traced else memory
+        print(json.dumps(measure(options.memory_of, options.memory_frames, options)))
         return
     video = fetch("demo_video")
     report: dict[str, Any] = {"machine": machine(), "opencv": cv2.__version__, "av": av.__version__}
@@ -76,6 +82,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--frames", type=int, default=230)
     parser.add_argument("--memory-frames", type=int, default=2000, help="0 to leave it out")
     parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--traced", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 
@@ -184,7 +191,7 @@ def time_inside() -> Iterator[list[float]]:
 
         return wrapper
 
-    places = ((CpuContext, "enqueue"), (native, "blend"), (Calibrator, "__call__"))
+    places = ((CpuContext, "enqueue"), (body, "skin"), (Calibrator, "__call__"))
     originals = [getattr(place, name) for place, name in places]
     for (place, name), original in zip(places, originals, strict=True):
         setattr(place, name, timed(original))
@@ -225,7 +232,8 @@ def drawn(pipeline: Pipeline, video: Path, frames: int) -> float:
 
 
 def memory_apart(video: Path, options: argparse.Namespace) -> dict[str, float]:
-    """`memory` in a fresh process, over the video looped without coding it again."""
+    """`memory` and `numpy_memory`, each in a fresh process, over the video looped without coding it
+    again."""
     with tempfile.TemporaryDirectory() as folder:
         looped = loop(video, Path(folder, "looped.mp4"), options.memory_frames)
         command = [
@@ -235,8 +243,11 @@ def memory_apart(video: Path, options: argparse.Namespace) -> dict[str, float]:
         ]
         if options.threads:
             command += ["--threads", str(options.threads)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-    return json.loads(done.stdout)
+        runs = [
+            subprocess.run([*command, *traced], stdout=subprocess.PIPE, check=True).stdout
+            for traced in ([], ["--traced"])
+        ]
+    return {name: value for run in runs for name, value in json.loads(run).items()}
 
 
 def loop(video: Path, target: Path, frames: int) -> Path:
@@ -259,7 +270,8 @@ def loop(video: Path, target: Path, frames: int) -> Path:
 
 
 def memory(video: Path, frames: int, options: argparse.Namespace) -> dict[str, float]:
-    """Peak resident memory of a run, and by how much it grows, MB a thousand frames."""
+    """Peak resident memory of a run with overlay and results, and by how much it grows after its
+    first quarter: the slope of the line through the memory before every frame."""
     from pchmr.runner import Outputs, run_source
 
     pipeline = load("parallel", options)
@@ -279,15 +291,34 @@ def memory(video: Path, frames: int, options: argparse.Namespace) -> dict[str, f
         outputs = Outputs.beside(Path(folder, "out"), source, str(video), json=True)
         run_source(source, Watched(), outputs, limit=frames)
     steady = np.array(seen[len(seen) // 4 :])
-    # Frames that wait for the encoder come and go: what stays is the least of every 200.
-    lows = [part.min() for part in np.array_split(steady, max(2, len(steady) // 200))]
-    slope = np.polyfit(np.linspace(0, len(steady), len(lows)), lows, 1)[0]
+    slope = np.polyfit(np.arange(len(steady)), steady, 1)[0]
     return {
         "frames": len(seen),
         "peak_mb": round(resident_mb("VmHWM"), 1),
         "steady_mb": round(float(np.median(steady)), 1),
-        "mb_per_1000_frames": round(1000 * float(slope), 2),
+        "resident_kb_per_frame": round(1000 * float(slope), 3),
     }
+
+
+def numpy_memory(video: Path, frames: int, options: argparse.Namespace) -> dict[str, float]:
+    """Bytes in NumPy's arrays after the first quarter of a run of the pipeline, and at its end."""
+    pipeline = load("parallel", options)
+    held = []
+    tracemalloc.start()
+    with open_source(video) as source:
+        for number, frame in enumerate(islice(source, frames), 1):
+            pipeline(frame.image, frame.t_ns)
+            if number in (frames // 4, frames):
+                del frame
+                held.append(numpy_bytes())
+    return {"numpy_kb_after_a_quarter": held[0] / 1000, "numpy_kb_at_the_end": held[-1] / 1000}
+
+
+def numpy_bytes() -> int:
+    gc.collect()
+    domain = tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)
+    traces = tracemalloc.take_snapshot().filter_traces([domain]).traces
+    return sum(trace.size for trace in traces)
 
 
 def resident_mb(field: str) -> float:
@@ -319,7 +350,9 @@ def show(report: dict[str, Any]) -> None:
         figures = report["memory"]
         print(
             f"a run of {figures['frames']} frames with overlay and results: peak "
-            f"{figures['peak_mb']} MB, growing by {figures['mb_per_1000_frames']} MB in 1000 frames"
+            f"{figures['peak_mb']} MB, growing by {figures['resident_kb_per_frame']} KB a frame; "
+            f"NumPy holds {figures['numpy_kb_after_a_quarter']:.1f} KB after a quarter, "
+            f"{figures['numpy_kb_at_the_end']:.1f} KB at the end"
         )
 
 
