@@ -10,6 +10,7 @@ rest mesh in place of the mesh stream; *mesh-only* leaves the bracket out.
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -83,6 +84,7 @@ class Pipeline(Closing):
         recorder: Recorder | None = None,
         smooth: bool = False,
         device: str = "cpu",
+        cuda_graph: bool | None = None,
     ) -> None:
         """
         bundle: a loaded bundle. topology: serial, parallel, template or mesh-only.
@@ -102,12 +104,15 @@ class Pipeline(Closing):
             left and right change places from one frame to the next put right.
         device: "cpu", or "cuda": all between the frame and the meshes stays on an NVIDIA GPU, or
             where that cannot be, which `device_note` then says, the networks alone run there;
-            `backend` is one of the GPU's; see `pchmr.cuda`.
+            `backend` is one of the GPU's; see `pchmr.cuda`. cuda_graph: a frame is one launch; by
+            default where every engine can be part of it.
 
         Raises:
-            InputError: an unknown topology or number.
+            InputError: no loaded bundle, an unknown topology or number.
             PchmrError: the bundle lacks a stage, or a backend cannot run.
         """
+        if not isinstance(bundle, Bundle):
+            raise InputError(f"bundle is {bundle!r}; expected a Bundle: use Pipeline.load")
         if topology not in bundle.manifest.topologies:
             raise InputError(
                 f"topology {topology!r}: bundle {bundle.manifest.name!r} has "
@@ -139,8 +144,9 @@ class Pipeline(Closing):
         self._sides = SwapRejection() if smooth else None
         self._finder: PersonFinder | CudaFinder
         self._executor: Executor | CudaExecutor
-        whole = None if device == "cpu" else on_device(device, assembly, self.camera, smooth)
-        self.device_note = ""
+        whole, self.device_note = None, ""
+        if device != "cpu":
+            whole = on_device(device, assembly, self.camera, smooth, cuda_graph)
         if isinstance(whole, tuple):
             self._finder, self._executor = whole
         else:
@@ -162,6 +168,7 @@ class Pipeline(Closing):
         self._slots: dict[int, int] = {}
         self._epochs = [0] * max_people
         self.frames = self._last_ns = 0
+        self._busy = threading.Lock()
         self._worker = ThreadPoolExecutor(1, "pchmr-pipeline")  # no thread before `submit`
 
     @classmethod
@@ -169,10 +176,18 @@ class Pipeline(Closing):
         cls,
         bundle: str | os.PathLike[str] | Bundle = "open",
         topology: str = "parallel",
+        *,
+        trust: bool = False,
         **options: Any,
     ) -> Pipeline:
-        """A pipeline from a bundle's folder, zip or registered name ("open", "open-plus")."""
-        loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(os.fspath(bundle))
+        """A pipeline from a bundle's folder, zip or registered name ("open", "open-plus").
+
+        trust: allow networks in formats that can run code, as torch's are.
+        """
+        if isinstance(bundle, Bundle):
+            loaded = replace(bundle, trust=True) if trust else bundle
+        else:
+            loaded = Bundle.load(os.fspath(bundle), trust)
         return cls(loaded, topology, **options)
 
     def __call__(self, image: np.ndarray, t_ns: int | None = None) -> list[Person]:
@@ -186,8 +201,19 @@ class Pipeline(Closing):
             converted. t_ns: its time, by default the frame's number at 30 frames a second.
 
         Raises:
-            InputError: the image is something else.
+            InputError: the image is something else, or another thread is in the pipeline.
         """
+        if not self._busy.acquire(blocking=False):
+            raise InputError(
+                "another thread is in this pipeline; expected one at a time: hand frames to "
+                "`submit`, or load a pipeline for each thread"
+            )
+        try:
+            return self._people_in(image, t_ns)
+        finally:
+            self._busy.release()
+
+    def _people_in(self, image: np.ndarray, t_ns: int | None) -> list[Person]:
         begin = perf_counter_ns()
         image = _checked_frame(image)
         height, width = image.shape[:2]

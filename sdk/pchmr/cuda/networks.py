@@ -2,8 +2,8 @@
 
     Engine of the CPU's arrays:  page-locked inputs -> up -> network -> down -> page-locked outputs
 
-Stages are the CPU's own, so that every topology, network, filter and lens works as there; branches
-side by side have a stream each.
+Stages are the CPU's own, so that every topology, network, filter and lens works as there; every
+network has a stream of its own, so that branches side by side overlap.
 """
 
 from __future__ import annotations
@@ -64,10 +64,14 @@ class BundleOnGpu(Bundle):
 
 
 class HostSideEngine:
-    """An engine of the GPU, as one of the CPU: its contexts' buffers are NumPy's."""
+    """An engine of the GPU, as one of the CPU: its contexts' buffers are NumPy's.
+
+    Contexts share a stream, and so may share weights: one of them runs at a time.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._stream = import_cupy().cuda.Stream(non_blocking=True)
         self.backend, self.precision = engine.backend, engine.precision
         self.inputs, self.outputs = engine.inputs, engine.outputs
         self.caps = replace(engine.caps, capturable=False)  # a run waits
@@ -75,8 +79,8 @@ class HostSideEngine:
     def context(
         self, batch: int, stream: Stream | None = None, threads: int | None = None
     ) -> Context:
-        """stream, threads: of no effect; a context has a stream of its own."""
-        return HostSideContext(self._engine, batch)
+        """stream, threads: of no effect."""
+        return HostSideContext(self._engine, batch, self._stream)
 
     def run(self, feed: Mapping[str, Array]) -> dict[str, Array]:
         return {name: array.get() for name, array in self._engine.run(feed).items()}
@@ -85,10 +89,9 @@ class HostSideEngine:
 class HostSideContext:
     """A context of the GPU behind page-locked buffers; `enqueue` waits for the outputs."""
 
-    def __init__(self, engine: Engine, batch: int) -> None:
-        cupy = import_cupy()
-        self._stream = cupy.cuda.Stream(non_blocking=True)
-        self._context = engine.context(batch, self._stream)
+    def __init__(self, engine: Engine, batch: int, stream: Stream) -> None:
+        cupy, self._stream = import_cupy(), stream
+        self._context = engine.context(batch, stream)
         self._inputs, self._outputs = tuple(engine.inputs), tuple(engine.outputs)
         specs = {**engine.inputs, **engine.outputs}
         buffers = {
