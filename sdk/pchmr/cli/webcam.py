@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..live import LiveSession, Viewer
 
 Option = typer.Option
-HOST, PORT, RECONNECT_S = "127.0.0.1", 8080, 30.0
+RECONNECT_S = 30.0
 
 
 @with_pipeline_options()
@@ -52,11 +52,14 @@ def webcam(
         bool, Option("--no-draw", help="Neither window nor page: figures only.")
     ] = False,
     host: Annotated[
-        str | None, Option(metavar="ADDRESS", help=f"Of the page; by default {HOST}, this machine.")
+        str | None,
+        Option(metavar="ADDRESS", help="Of the page; by default 127.0.0.1, this machine."),
     ] = None,
     port: Annotated[
         int | None,
-        Option(min=1, max=65535, metavar="N", help=f"Of the page, or the next free; else {PORT}."),
+        Option(
+            min=1, max=65535, metavar="N", help="Of the page, or the next that is free; else 8080."
+        ),
     ] = None,
     every_frame: Annotated[
         bool, Option("--every-frame", help="Infer every frame, late if need be; drop none.")
@@ -132,7 +135,8 @@ def _viewer(
         return Figures()
     if not headless:
         return Window(faces)
-    browser = Browser(faces, host or HOST, port or PORT)
+    given: dict[str, Any] = {"host": host, "port": port}
+    browser = Browser(faces, **{name: value for name, value in given.items() if value})
     typer.echo(f"look at {browser.url}  (Ctrl-C or the button quit ends it)", err=True)
     return browser
 
