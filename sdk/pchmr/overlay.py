@@ -138,23 +138,6 @@ def compose_panels(
     return canvas
 
 
-def contact_sheet(frames: Sequence[Image], columns: int = 3, *, width: int = 1920) -> Image:
-    """The frames in a grid `width` pixels wide, thin lines between them."""
-    gap = 4
-    columns = min(columns, len(frames))
-    cell = (width - gap * (columns + 1)) // columns
-    height = round(frames[0].shape[0] * cell / frames[0].shape[1])
-    rows = -(-len(frames) // columns)
-    sheet = _blank(gap + rows * (height + gap), width)
-    for i, frame in enumerate(frames):
-        top = gap + i // columns * (height + gap)
-        left = gap + i % columns * (cell + gap)
-        sheet[top : top + height, left : left + cell] = cv2.resize(
-            frame, (cell, height), interpolation=cv2.INTER_AREA
-        )
-    return sheet
-
-
 def _to_height(image: Image, height: int) -> Image:
     if image.shape[0] == height:
         return image

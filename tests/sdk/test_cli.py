@@ -174,6 +174,11 @@ def test_the_demo_on_a_few_frames(
     assert outcome.code == 0, outcome.err
     for name in ("demo.mp4", "demo.png", "meshes.npz", "latency.json"):
         assert str(out / name) in outcome.out
+    assert cv2.imread(str(out / "demo.png")).shape == (
+        2 * 480,
+        5 * 480,
+        3,
+    )  # two frames of one person
     assert sorted(path.name for path in out.iterdir()) == [
         *("demo.mp4", "demo.png", "latency.json", "meshes.npz"),
     ]
@@ -188,6 +193,16 @@ def test_the_demo_on_a_few_frames(
         assert topology in outcome.out
     moved = stored["serial_vertices"] - stored["parallel_vertices"]
     assert 1e-3 < np.linalg.norm(moved, axis=-1).mean() < 0.3
+
+
+def test_the_demo_of_nobody(
+    command: Run, open_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = write_video(tmp_path / "grey.mp4", [np.full((96, 160, 3), 99, np.uint8)] * 2)
+    monkeypatch.setattr("pchmr.assets.fetch", lambda name: video)
+    outcome = command("demo", "-o", tmp_path / "out", "--bundle", open_bundle.root)
+    assert outcome.code == 0, outcome.err
+    assert cv2.imread(str(tmp_path / "out" / "demo.png")).shape == (360, 640, 3)
 
 
 def test_the_demo_into_a_file(

@@ -10,7 +10,6 @@ from pchmr.overlay import (
     GENERATOR,
     Renderer,
     compose_panels,
-    contact_sheet,
 )
 
 CAMERA = Camera.from_size(320, 240)
@@ -139,16 +138,6 @@ def test_panels_side_by_side_in_a_grid_and_labelled() -> None:
     assert (labelled[30:] == compose_panels(shades)[30:]).all()
     assert (labelled[:, 160:] == 150).all()
     assert (shades[0] == 50).all()
-
-
-def test_contact_sheet_holds_every_frame_in_order() -> None:
-    frames = [np.full((30, 40, 3), 40 * i, np.uint8) for i in range(5)]
-    sheet = contact_sheet(frames, 3, width=124)
-    assert sheet.shape == (2 * 27 + 3 * 4, 124, 3)
-    assert [sheet[y, x, 0] for y in (17, 48) for x in (20, 60, 100)] == [
-        0, 40, 80, 120, 160, BACKGROUND[0],
-    ]  # fmt: skip
-    assert contact_sheet(frames[:1], 3, width=100).shape[1] == 100
 
 
 def test_stages_differ_in_colour() -> None:

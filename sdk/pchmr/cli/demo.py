@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
 TOPOLOGIES = ("serial", "parallel")
 PANEL = (640, 360)  # width, height
-SHEET = 5  # frames of the contact sheet
+SHEET = (0.27, 0.61)  # where in the video the frames of the close-ups are
+CLOSE_UP = 480  # pixels, of one person
+SIDE = "side view: before, after"
 
 
 @with_pipeline_options(people=2)
@@ -36,7 +39,7 @@ def demo(
 ) -> None:
     """Run the demo video through serial and parallel, and draw both.
 
-    Writes a video and a contact sheet (photo, both meshes, side view), the meshes, the latency.
+    Writes a video, a sheet of close-ups (photo, meshes, side view), the meshes, the latency.
     """
     from ..assets import fetch
     from ..latency import machine
@@ -77,36 +80,72 @@ def _measure(name: str, pipeline: Pipeline, video: Path, meshes: Any) -> dict[st
 
 
 def _draw(pipelines: Mapping[str, Pipeline], video: Path, out: Path, people: int) -> None:
-    """out/demo.mp4 and out/demo.png: for each topology photo, both meshes, and the side view."""
+    """out/demo.mp4: for each topology photo, both meshes, and the side view; out/demo.png."""
     from ..media import VideoWriter, open_source, write_photo
-    from ..overlay import Renderer, compose_panels, contact_sheet
+    from ..overlay import Renderer, compose_panels
     from ..runner import progress
 
     faces = pipelines["parallel"].body.faces
     renderer = Renderer(faces, (PANEL[0] // people, PANEL[1]))
+    close = Renderer(faces, (CLOSE_UP, CLOSE_UP))
     for pipeline in pipelines.values():
         pipeline.reset()
     with open_source(video) as source:
-        wanted = {round(i) for i in np.linspace(0.08, 0.92, SHEET) * ((source.count or SHEET) - 1)}
-        sheet = []
+        wanted = {round(share * (source.count or 1)) for share in SHEET}
+        sheet: list[Image] = []
         size = (4 * PANEL[0], len(pipelines) * PANEL[1])
         with VideoWriter(out / "demo.mp4", source.fps, size) as writer:
             for frame in progress(source, "drawing"):
-                panels, labels = [], []
-                for name, pipeline in pipelines.items():
-                    found = pipeline(frame.image, frame.t_ns)
-                    panels += _panels(frame.image, found, renderer)
-                    labels += [
-                        "photo",
-                        "generator mesh",
-                        f"calibrated, {name}",
-                        "side view: before, after",
-                    ]
-                picture = compose_panels(panels, labels, columns=4)
-                writer.write(picture, frame.t_ns)
+                found = {
+                    name: pipeline(frame.image, frame.t_ns) for name, pipeline in pipelines.items()
+                }
+                panels: list[Image] = []
+                labels = []
+                for name, persons in found.items():
+                    panels += _panels(frame.image, persons, renderer)
+                    labels += ["photo", "generator mesh", f"calibrated, {name}", SIDE]
+                writer.write(compose_panels(panels, labels, columns=4), frame.t_ns)
                 if frame.index in wanted:
-                    sheet.append(picture)
-    write_photo(out / "demo.png", contact_sheet(sheet, columns=1))
+                    for serial, parallel in zip(*(found[x] for x in TOPOLOGIES), strict=False):
+                        sheet += _close_ups(frame.image, serial, parallel, close)
+    labels = ["photo", "generator mesh", *(f"calibrated, {name}" for name in TOPOLOGIES), SIDE]
+    sheet = sheet or panels[:1]  # of nobody
+    columns = min(len(sheet), len(labels))
+    write_photo(out / "demo.png", compose_panels(sheet, labels, columns=columns))
+
+
+def _close_ups(
+    image: Image, serial: Person, parallel: Person, renderer: Renderer
+) -> tuple[Image, ...]:
+    """One person's photo, generator mesh, calibrated meshes and side view, CLOSE_UP wide."""
+    import cv2
+
+    from ..overlay import CALIBRATED, GENERATOR
+
+    meshes = np.stack([parallel.generator_vertices, serial.vertices, parallel.vertices])
+    pixels = parallel.camera.project(meshes).reshape(-1, 2)
+    low, high = pixels.min(0), pixels.max(0)
+    side = min(int(1.15 * (high - low).max()), *image.shape[:2])
+    room = np.array([image.shape[1] - side, image.shape[0] - side])
+    x, y = np.clip((low + high - side) / 2, 0, room).astype(int)
+    size = (CLOSE_UP, CLOSE_UP)
+    photo = np.asarray(cv2.resize(image[y : y + side, x : x + side], size), np.uint8)
+    full = parallel.camera
+    camera = replace(full, cx=full.cx - x, cy=full.cy - y).scaled(CLOSE_UP / side)
+    tints = (GENERATOR, CALIBRATED, CALIBRATED)
+    drawn = [
+        renderer.render(photo, mesh, camera, colors=tint)
+        for mesh, tint in zip(meshes, tints, strict=True)
+    ]
+    return photo, *drawn, _side_view(parallel, renderer)
+
+
+def _side_view(person: Person, renderer: Renderer) -> Image:
+    """The mesh before and after calibration, one in the other."""
+    from ..overlay import CALIBRATED, GENERATOR
+
+    meshes = np.stack([person.generator_vertices, person.vertices])
+    return renderer.render_view(meshes, center=person.joints[0], colors=[GENERATOR, CALIBRATED])
 
 
 def _panels(image: Image, people: Sequence[Person], renderer: Renderer) -> list[Image]:
@@ -121,11 +160,8 @@ def _panels(image: Image, people: Sequence[Person], renderer: Renderer) -> list[
         return [photo, photo, photo, views]
     camera = people[0].camera.scaled(PANEL[0] / image.shape[1])
     for i, person in enumerate(people):
-        views[:, i * renderer.size[0] :][:, : renderer.size[0]] = renderer.render_view(
-            np.stack([person.generator_vertices, person.vertices]),
-            center=person.joints[0],
-            colors=[GENERATOR, CALIBRATED],
-        )
+        left = i * renderer.size[0]
+        views[:, left : left + renderer.size[0]] = _side_view(person, renderer)
     before = np.stack([person.generator_vertices for person in people])
     after = np.stack([person.vertices for person in people])
     return [
@@ -154,7 +190,7 @@ def _report(latency: Mapping[str, Any], out: Path) -> None:
     console.print(f"not in it: {summary['excludes']}")
     for name, what in (
         ("demo.mp4", "photo | generator mesh | calibrated mesh | side view"),
-        ("demo.png", "contact sheet"),
+        ("demo.png", "close-ups"),
         ("meshes.npz", "vertices, joints and poses of both topologies"),
         ("latency.json", "all figures"),
     ):
