@@ -91,6 +91,13 @@ def test_a_large_picture_is_shown_smaller() -> None:
     assert share_of(picture, CALIBRATED) == pytest.approx(area, rel=0.05)
 
 
+def test_a_tall_picture_fits_the_screen() -> None:
+    view = view_of()
+    tall = np.full((1920, 1080, 3), GREY, np.uint8)
+    view = replace(view, result=replace(view.result, frame=Frame(0, 0, tall)))
+    assert Overlay(SQUARE).draw(view).shape == (720, 405, 3)
+
+
 def test_nobody_is_there() -> None:
     assert (Overlay(SQUARE).draw(view_of()) == GREY).all()
     assert not share_of(Overlay(SQUARE).side(view_of(), 360)[:-30], CALIBRATED)
@@ -143,7 +150,8 @@ def test_what_the_controls_would_do() -> None:
 def test_lines_stand_below_the_picture() -> None:
     picture = np.full((40, 300, 3), GREY, np.uint8)
     lines = with_lines(picture, ["one", "two"])
-    np.testing.assert_array_equal(lines[:40], picture)
+    np.testing.assert_array_equal(lines[:40, :300], picture)
+    assert lines.shape[1] == 640  # there is room for the keys
     assert (lines[40:60] == 255).any()
     assert (lines[62:84] == 255).any()
 

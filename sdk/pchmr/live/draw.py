@@ -12,8 +12,10 @@ from ..people import Person
 from ..photos import Image
 from .viewer import View
 
-WIDTH_PX = 960
-"""Of the picture that is shown; a narrower frame stays as it is."""
+MOST_PX = (960, 720)
+"""Width and height of the picture that is shown, at most; a smaller frame stays as it is."""
+LEAST_PX = 640
+"""Width of the lines below it."""
 ALPHA = 0.8
 """Of the meshes: whoever is under them can be seen to be there."""
 BESIDE = 2
@@ -25,16 +27,17 @@ _DARK, _WHITE, _GREY = (40, 36, 32), (255, 255, 255), (180, 176, 172)
 class Overlay:
     """Draws views with the meshes of one body."""
 
-    def __init__(self, faces: np.ndarray, width: int = WIDTH_PX) -> None:
-        self._renderer, self._width = Renderer(faces), width
+    def __init__(self, faces: np.ndarray) -> None:
+        self._renderer = Renderer(faces)
 
     def draw(self, view: View) -> Image:
-        """(H, W, 3) uint8 BGR, a new one: the frame, at most `width` wide, and its meshes; with an
-        id above each of several people."""
+        """(H, W, 3) uint8 BGR, a new one: the frame, no larger than `MOST_PX`, and its meshes; with
+        an id above each of several people."""
         image, people = view.result.frame.image, view.result.people
-        scale = min(1.0, self._width / image.shape[1])
+        height, width = image.shape[:2]
+        scale = min(1.0, MOST_PX[0] / width, MOST_PX[1] / height)
         if scale < 1.0:
-            size = (self._width, round(image.shape[0] * scale))
+            size = (round(width * scale), round(height * scale))
             picture = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
         else:
             picture = image.copy()
@@ -82,8 +85,9 @@ class Overlay:
 def with_lines(image: Image, lines: Sequence[str]) -> Image:
     """A new picture: `image` above lines of text, of which the first is the headline."""
     height, width = image.shape[:2]
-    taller = np.empty((height + 22 * len(lines) + 22, width, 3), np.uint8)
-    taller[:height], taller[height:] = image, _DARK
+    size = height + 22 * len(lines) + 22, max(width, LEAST_PX), 3
+    taller = np.empty(size, np.uint8)
+    taller[:height, :width], taller[:height, width:], taller[height:] = image, _DARK, _DARK
     for row, line in enumerate(lines):
         at = (12, height + 30 + 22 * row)
         _write(taller, line, at, 0.5 if row else 0.8, _GREY if row else _WHITE)
