@@ -26,7 +26,7 @@ def test_a_second_thread_is_refused(
         monkeypatch.setattr(pipe, "_find", find)
         people = pipe.submit(IMAGE)
         assert inside.wait(20)
-        with pytest.raises(InputError, match="another thread is in this pipeline; .*`submit`"):
+        with pytest.raises(InputError, match=r"another thread is in this pipeline; .*`submit`"):
             pipe(IMAGE)
         leave.set()
         assert people.result() == []
