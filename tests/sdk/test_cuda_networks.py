@@ -150,6 +150,20 @@ def test_so_do_filters_lenses_and_templates(
     assert plain.device_note == ""
 
 
+def test_the_command_line_says_what_runs_on_the_cpu(
+    asked: list[Any], command: Callable[..., Any], walk: list[Image], tmp_path: Path
+) -> None:
+    from command_line import write_video
+
+    clip = write_video(tmp_path / "walk.mp4", walk[:2])
+    given = ("--topology", "template", "--device", "cuda")
+    said = "note: device cuda: topology 'template' runs on the CPU only, between networks on the G"
+    for verb in (("run", clip, "-o", tmp_path / "out"), ("webcam", clip, "--no-draw")):
+        outcome = command(*verb, *given)
+        assert outcome.code == 0, outcome.err
+        assert said in outcome.err
+
+
 def test_auto_takes_one_backend_for_all(
     asked: list[Any], open_bundle: Bundle, walk: list[Image]
 ) -> None:

@@ -72,7 +72,8 @@ def run(
                 raise PchmrError(
                     f"stopped; what was done so far is in {outputs.overlay} and {outputs.results}"
                 ) from None
-        notes = [*source.warnings, *options.notes(moving)]
+        on_device = filter(None, [pipeline.device_note])
+        notes = [*source.warnings, *options.notes(moving), *on_device]
         if frames and source.kind == "photo":
             notes.append("--frames changes nothing: a photo is one")
         for note in notes:

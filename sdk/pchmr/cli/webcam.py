@@ -106,23 +106,25 @@ def webcam(
         if reconnect is not None and not input.live:
             raise InputError(f"--reconnect is of a camera or stream; {source} is a file")
         names = names_of_recordings(out or Path("out"), input, spec)
-        with (
-            Topologies(options.load(bundle), topology, **options.keywords()) as topologies,
-            closing(
-                _viewer(topologies.current.body.faces, headless, no_draw, host, port)
-            ) as viewer,
-        ):
-            session = LiveSession(
-                input, topologies, recordings=names, record=out is not None, frames=frames
-            )
-            for note in options.notes():
-                typer.echo(f"note: {note}", err=True)
-            try:
+        for note in options.notes():
+            typer.echo(f"note: {note}", err=True)
+        session: LiveSession | None = None
+        try:
+            with (
+                Topologies(options.load(bundle), topology, **options.keywords()) as topologies,
+                closing(
+                    _viewer(topologies.current.body.faces, headless, no_draw, host, port)
+                ) as viewer,
+            ):
+                session = LiveSession(
+                    input, topologies, recordings=names, record=out is not None, frames=frames
+                )
                 with session:
                     session.run(viewer, seconds)
-            except KeyboardInterrupt:
-                pass  # how a live session is ended
-            finally:
+        except KeyboardInterrupt:
+            pass  # how a live session is ended
+        finally:
+            if session is not None:
                 _report(session, as_json)
 
 
