@@ -61,16 +61,29 @@ class Camera:
         Raises:
             InputError: the file cannot be read or holds something else.
         """
+        names = ("fx", "fy", "cx", "cy")
+
+        def refusal(why: str) -> InputError:
+            return InputError(
+                f"{path} is no camera ({why}); expected JSON with {', '.join(names)} in pixels "
+                "and, if wanted, distortion"
+            )
+
         try:
-            fields: dict[str, Any] = json.loads(Path(path).read_text("utf-8"))
-            distortion = tuple(float(number) for number in fields.pop("distortion", ()))
-            numbers = {name: float(number) for name, number in fields.items()}
-            return cls(**numbers, distortion=distortion)
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise InputError(
-                f"{path} is no camera ({error}); expected JSON with fx, fy, cx, cy in pixels and, "
-                "if wanted, distortion"
-            ) from error
+            fields: Any = json.loads(Path(path).read_text("utf-8"))
+        except OSError as error:
+            raise refusal(str(error.strerror)) from error
+        except ValueError as error:
+            raise refusal("it is no JSON") from error
+        if not isinstance(fields, dict):
+            raise refusal("it is no JSON object")
+        if fields.keys() - {"distortion"} != set(names):
+            raise refusal(f"it has {', '.join(fields) or 'nothing'}")
+        try:
+            distortion = tuple(float(number) for number in fields.get("distortion", ()))
+            return cls(**{name: float(fields[name]) for name in names}, distortion=distortion)
+        except (TypeError, ValueError) as error:
+            raise refusal("not all of it is numbers") from error
 
     @property
     def lens(self) -> tuple[float, float, float, float]:

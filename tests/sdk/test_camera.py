@@ -58,10 +58,28 @@ def test_from_json(tmp_path) -> None:
     path = tmp_path / "camera.json"
     path.write_text(json.dumps({"fx": 1, "fy": 2, "cx": 3, "cy": 4, "distortion": [0, 0, 0, 1]}))
     assert Camera.from_json(path) == Camera(1.0, 2.0, 3.0, 4.0, (0.0, 0.0, 0.0, 1.0))
-    for text in ("{", "[1]", '{"fx": 1}', '{"fx": 1, "fy": "wide", "cx": 3, "cy": 4}'):
-        path.write_text(text)
-        with pytest.raises(InputError, match="expected JSON with fx, fy, cx, cy"):
-            Camera.from_json(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("{", "it is no JSON"),
+        ("[1]", "it is no JSON object"),
+        ('{"fx": 1, "K": 2}', "it has fx, K"),
+        ('{"fx": 1, "fy": "wide", "cx": 3, "cy": 4}', "not all of it is numbers"),
+        ('{"fx": 1, "fy": 1, "cx": 3, "cy": 4, "distortion": 0}', "not all of it is numbers"),
+    ],
+)
+def test_json_of_something_else(tmp_path, text: str, why: str) -> None:
+    path = tmp_path / "camera.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=rf"no camera \({why}\); expected JSON with fx, fy, cx"):
+        Camera.from_json(path)
+
+
+def test_json_that_is_not_there(tmp_path) -> None:
+    with pytest.raises(InputError, match=r"no camera \(No such file or directory\); expected"):
+        Camera.from_json(tmp_path / "none.json")
 
 
 @pytest.mark.parametrize("numbers", [(0, 1, 1, 1), (1, -1, 1, 1), (1, 1, float("nan"), 1)])
