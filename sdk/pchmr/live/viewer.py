@@ -88,7 +88,9 @@ class Figures:
         return ()
 
     def show(self, view: View) -> None:
-        self._line.update("   ".join(readout(view.status, view.calibrated)))
+        headline, _, state = readout(view.status, view.calibrated)
+        _, between, rest = state.partition("  |  ")  # without the topology: one line of 80
+        self._line.update(f"{headline}{between}{rest}")
 
     def close(self) -> None:
         self._line.stop()
