@@ -106,8 +106,6 @@ def webcam(
         if reconnect is not None and not input.live:
             raise InputError(f"--reconnect is of a camera or stream; {source} is a file")
         names = names_of_recordings(out or Path("out"), input, spec)
-        for note in options.notes():
-            typer.echo(f"note: {note}", err=True)
         session: LiveSession | None = None
         try:
             with (
@@ -116,6 +114,8 @@ def webcam(
                     _viewer(topologies.current.body.faces, headless, no_draw, host, port)
                 ) as viewer,
             ):
+                for note in filter(None, [*options.notes(), topologies.current.device_note]):
+                    typer.echo(f"note: {note}", err=True)
                 session = LiveSession(
                     input, topologies, recordings=names, record=out is not None, frames=frames
                 )
