@@ -48,10 +48,12 @@ def read_photo(path: Path) -> tuple[Image, list[str]]:
         raise InputError(f"{path} is empty (0 bytes); expected a photo: copy the file again")
     if data[: len(_PNG)].tobytes() == _PNG and (damage := _png_damage(data.tobytes())):
         raise InputError(f"{path} is a PNG that {damage}: copy the file again")
-    # Only IMREAD_COLOR turns a JPEG upright and undoes CMYK; only IMREAD_UNCHANGED keeps alpha.
+    # Only IMREAD_COLOR turns a photo upright and undoes CMYK; only IMREAD_UNCHANGED keeps alpha.
     jpeg = data[:2].tobytes() == _JPEG
     try:
         image = cv2.imdecode(data, cv2.IMREAD_COLOR if jpeg else cv2.IMREAD_UNCHANGED)
+        if image is not None and image.shape[2:] == (3,) and not jpeg and _has_exif(data):
+            image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
         raise InputError(
             f"{path} cannot be decoded ({error.err}); expected at most 2^30 pixels: shrink it first"
@@ -76,6 +78,12 @@ def _png_damage(png: bytes) -> str:
             return f"is damaged (checksum of {kind.decode('latin-1')!r})"
         at = end
     return ""
+
+
+def _has_exif(data: npt.NDArray[np.uint8]) -> bool:
+    """Whether a PNG or WebP may have a chunk of EXIF."""
+    content = data.tobytes()
+    return b"eXIf" in content or b"EXIF" in content
 
 
 def to_bgr8(image: npt.NDArray[Any]) -> tuple[Image, list[str]]:

@@ -4,6 +4,7 @@ import random
 import re
 import struct
 import time
+import zlib
 from pathlib import Path
 
 import av
@@ -72,13 +73,18 @@ def test_photo_in_floating_point(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_photo(path)[0][0, :, 0], [0, 128, 255, 0])
 
 
-def test_photo_turned_by_exif(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_photo_turned_by_exif(tmp_path: Path, suffix: str) -> None:
     """Orientation 6: stored lying on its left side, to be shown turned clockwise."""
-    _, jpeg = cv2.imencode(".jpg", cv2.rotate(quadrants(), cv2.ROTATE_90_COUNTERCLOCKWISE))
+    _, photo = cv2.imencode(suffix, cv2.rotate(quadrants(), cv2.ROTATE_90_COUNTERCLOCKWISE))
     tiff = b"MM\0*\0\0\0\x08" + struct.pack(">HHHIHHI", 1, 0x0112, 3, 1, 6, 0, 0)
-    exif = b"\xff\xe1" + struct.pack(">H", len(tiff) + 8) + b"Exif\0\0" + tiff
-    path = tmp_path / "phone.jpg"
-    path.write_bytes(jpeg[:2].tobytes() + exif + jpeg[2:].tobytes())
+    if suffix == ".jpg":
+        begin, exif = 2, b"\xff\xe1" + struct.pack(">H", len(tiff) + 8) + b"Exif\0\0" + tiff
+    else:
+        begin, check = 33, zlib.crc32(b"eXIf" + tiff)  # after the signature and IHDR
+        exif = struct.pack(">I", len(tiff)) + b"eXIf" + tiff + struct.pack(">I", check)
+    path = tmp_path / f"phone{suffix}"
+    path.write_bytes(photo[:begin].tobytes() + exif + photo[begin:].tobytes())
     image, _ = read_photo(path)
     assert image.shape[:2] == SIZE[::-1]
     np.testing.assert_allclose(corners(image), [RED, GREEN, BLUE, WHITE], atol=12)
