@@ -98,7 +98,7 @@ def webcam(
 
     if (host or port) and (no_draw or not headless):
         raise InputError("--host and --port are of the page: give --headless, without --no-draw")
-    spec = source_named(source)
+    spec, keywords = source_named(source), options.keywords()
     kept_s = RECONNECT_S if reconnect is None else reconnect
     with open_live(spec, every_frame=every_frame, loop=loop, reconnect_s=kept_s) as input:
         if input.live and loop:
@@ -109,7 +109,7 @@ def webcam(
         session: LiveSession | None = None
         try:
             with (
-                Topologies(options.load(bundle), topology, **options.keywords()) as topologies,
+                Topologies(options.load(bundle), topology, **keywords) as topologies,
                 closing(
                     _viewer(topologies.current.body.faces, headless, no_draw, host, port)
                 ) as viewer,
