@@ -185,6 +185,17 @@ def test_a_frame_goes_up_without_a_copy_where_memory_is_shared(
     assert len(made) == integrated
 
 
+def test_another_context_than_the_primary_one_is_said(
+    cupy: FakeCupy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other() -> None:
+        raise RuntimeError("the current CUDA context is not the primary one of device 0")
+
+    monkeypatch.setattr(cupy_device, "check_context", other)
+    with pytest.raises(EngineError, match="context is not the primary one of device 0"):
+        CupyDevice()
+
+
 def test_no_memory_is_said_by_name(cupy: FakeCupy, monkeypatch: pytest.MonkeyPatch) -> None:
     class OutOfMemoryError(MemoryError): ...
 

@@ -11,7 +11,7 @@ import pytest
 
 from pchmr import Pipeline
 from pchmr.assets import cached, fetch
-from pchmr.cuda import parts
+from pchmr.cuda import networks, parts
 from pchmr_engines.bundle import Bundle
 from pchmr_engines.engine import Engine
 
@@ -90,12 +90,12 @@ def test_people_on_a_gpu_are_those_of_the_cpu(
     """With torch's modules in one graph, and with the CPU's engines between arrays on the GPU."""
     import gpu_frames
 
-    networks = made_up.modules(FEW)
+    modules = made_up.modules(FEW)
 
     def engines_of(bundle: Bundle, stages: Mapping[str, str], backend: str) -> dict[str, Any]:
         if own_engines:
             made: Callable[..., Any] = gpu_frames.EagerEngine
-            return {r: made(bundle.stage(n), networks[n]) for r, n in stages.items()}
+            return {r: made(bundle.stage(n), modules[n]) for r, n in stages.items()}
         return {r: RoundTrip(bundle.engine(n, "onnxruntime", 1)) for r, n in stages.items()}
 
     monkeypatch.setattr(parts, "engines_of", engines_of)
@@ -107,6 +107,29 @@ def test_people_on_a_gpu_are_those_of_the_cpu(
         for person, other in zip(people, others, strict=True):
             np.testing.assert_allclose(person.joints, other.joints, atol=0.02)
             np.testing.assert_allclose(person.keypoints_2d, other.keypoints_2d, atol=1.0)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("options", [{"smooth": True}, {"topology": "template"}])
+def test_networks_alone_on_a_gpu_give_the_cpus_people(
+    options: dict[str, Any], made_up: ModuleType, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gpu_frames
+
+    modules = made_up.modules(FEW)
+
+    def engine(bundle: networks.BundleOnGpu, name: str, *given: Any, **more: Any) -> Any:
+        return networks.HostSideEngine(gpu_frames.EagerEngine(bundle.stage(name), modules[name]))
+
+    monkeypatch.setattr(networks.BundleOnGpu, "engine", engine)
+    pipe = Pipeline.load(bundle, device="cuda", max_people=2, **options)
+    assert pipe.device_note
+    plain = Pipeline.load(bundle, backend="onnxruntime", threads=1, max_people=2, **options)
+    for image in (made_up.picture(), made_up.picture(), made_up.picture(1280, 720)):
+        people, others = pipe(image), plain(image)
+        assert len(people) == len(others) == 2
+        for person, other in zip(people, others, strict=True):
+            np.testing.assert_allclose(person.joints, other.joints, atol=0.005)
 
 
 @pytest.mark.gpu

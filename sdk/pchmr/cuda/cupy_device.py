@@ -14,17 +14,22 @@ from pchmr_engines.backends.torch_graph import TorchGraph
 from pchmr_engines.cuda_driver import cuda_device
 from pchmr_engines.engine import Context
 from pchmr_engines.errors import EngineError
-from pchmr_kernels.cuda_host import mapped_by_cupy
+from pchmr_kernels.cuda_host import check_context, mapped_by_cupy
 
 from .device import Arena, Buffer, Event, Form, Graph, Launch, Stream
 
 
 class CupyDevice:
-    """The first GPU. Raises: EngineError without one, MissingDependency without CuPy."""
+    """The first GPU. Raises: EngineError without one, or in another CUDA context than its primary
+    one; MissingDependency without CuPy."""
 
     def __init__(self) -> None:
         cuda_device()
         self._cupy = import_cupy()
+        try:
+            check_context()
+        except RuntimeError as error:
+            raise EngineError(str(error)) from error
         self._count = _counting_hook(self._cupy)
         self._pinned: dict[str, np.ndarray] = {}
         self._mapped: dict[str, np.ndarray] = {}
