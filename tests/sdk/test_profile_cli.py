@@ -84,7 +84,8 @@ def test_a_file_plays_like_a_camera(video: Path, command: Command, tmp_path: Pat
 def test_two_topologies_as_ratios(
     video: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pchmr.profiling.compare.ROUNDS", 1)
+    for name, few in (("ROUNDS", 1), ("DRAWS", 50)):
+        monkeypatch.setattr(f"pchmr.profiling.compare.{name}", few)
     asked = ("--source", video, "--frames", 6, *QUICK)
     done = command("profile", "open", "--vs", "mesh-only", "--json", *asked)
     assert done.code == 0, done.err
