@@ -2,21 +2,6 @@
 
 exported = export_recipe(read_recipe(Path("recipe.toml")), Path("bundle"))
 exported.gates, exported.bundle.manifest
-
-| step | files |
-|---|---|
-| the recipe, checked | recipe, recipe_checks, strict_toml; ready: those by name |
-| body and calibration | recipe_body, calibration_weights, body_export |
-| people's stages | people_stages, from blazepose and tflite |
-| other stages: network, form, graph | stage_build, stage_forms, streaming_export, onnx_graph |
-| a stage of the user's own | custom_stage, custom_composition |
-| their gates, on examples | gates, input_gate, examples |
-| the whole against PyTorch | composition |
-| precisions within budgets | lowering, precision, half, quantise, budgets, mesh_budget, rehearsal |
-| what is kept to go on from | work_folder |
-| the report | report, report_plots, latency |
-
-`cli` is the verb. open_bundle and open_body make `open`, single_file one ONNX of the whole.
 """
 
 import hashlib

@@ -15,7 +15,7 @@ from pchmr.assets import fetch, get_asset
 from pchmr.blazepose import DETECTOR_SIZE, LANDMARK_SIZE
 from pchmr_engines.engine import BATCH, TensorSpec
 from pchmr_engines.errors import InputError
-from pchmr_engines.manifest import Crop, Provenance
+from pchmr_engines.manifest import Crop, Parity, Provenance, Role, Stage
 
 from .tflite import Output, onnx_from_tflite
 
@@ -39,24 +39,13 @@ _HEATMAPS = {"Identity_3": Output("heatmaps", (64, 64, 39))}
 
 
 @dataclass(frozen=True)
-class Gate:
-    """How far an output may be from the original runtime's: |difference| x scale, in `unit`.
-
-    The original runtime's own two sets of kernels differ by up to 2e-3 px in x and y, 1.1e-2 px in
-    z (heavy) and 3e-2 mm: no tolerance can be below.
-    """
-
-    unit: str
-    scale: float
-    tolerance: float
-
-
-@dataclass(frozen=True)
 class BlazePoseNetwork:
     """One network and what a bundle says of it.
 
     parity: `inputs/<name>` and the original runtime's `outputs/<name>` for two real crops.
-    gates: by output name.
+    gates: by output name, as yet without a value. The original runtime's own two sets of kernels
+    differ by up to 2e-3 px in x and y, 1.1e-2 px in z (heavy) and 3e-2 mm: no tolerance can be
+    below.
     """
 
     model: onnx.ModelProto
@@ -64,8 +53,21 @@ class BlazePoseNetwork:
     outputs: tuple[TensorSpec, ...]
     crop: Crop
     provenance: Provenance
-    gates: Mapping[str, Gate]
+    gates: Mapping[str, Parity]
     parity: Mapping[str, NDArray[Any]]
+
+    def stage(self, name: str, role: Role) -> Stage:
+        """What a manifest says of it, but for its graph."""
+        return Stage(
+            name=name,
+            role=role,
+            graphs=(),
+            inputs=self.inputs,
+            outputs=self.outputs,
+            provenance=self.provenance,
+            skeleton=None if role == "detector" else "blazepose33",
+            crop=self.crop,
+        )
 
 
 def build_detector() -> BlazePoseNetwork:
@@ -89,7 +91,7 @@ def build_detector() -> BlazePoseNetwork:
         "detector",
         model,
         Crop((DETECTOR_SIZE, DETECTOR_SIZE), "rgb", "letterbox"),
-        {"boxes": Gate("px", 1.0, 0.02), "scores": Gate("logit", 1.0, 0.01)},
+        {"boxes": Parity("px", 1.0, 0.0, 0.02), "scores": Parity("logit", 1.0, 0.0, 0.01)},
     )
 
 
@@ -116,9 +118,9 @@ def build_landmark(variant: Variant = "full", heatmaps: bool = False) -> BlazePo
         onnx_from_tflite(fetch(name), outputs, scale=1 / 255, name=name),
         Crop((LANDMARK_SIZE, LANDMARK_SIZE), "rgb", "roi"),
         {
-            "landmarks": Gate("px", 1.0, 0.02),
-            "presence": Gate("probability", 1.0, 1e-4),
-            "world": Gate("mm", 1000.0, 0.1),
+            "landmarks": Parity("px", 1.0, 0.0, 0.02),
+            "presence": Parity("probability", 1.0, 0.0, 1e-4),
+            "world": Parity("mm", 1000.0, 0.0, 0.1),
         },
     )
 
@@ -148,7 +150,7 @@ def detector_view(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _network(
-    network: str, model: onnx.ModelProto, crop: Crop, gates: Mapping[str, Gate]
+    network: str, model: onnx.ModelProto, crop: Crop, gates: Mapping[str, Parity]
 ) -> BlazePoseNetwork:
     asset = get_asset(f"blazepose_{network}")
     return BlazePoseNetwork(

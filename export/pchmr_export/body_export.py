@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pchmr_engines.engine import BATCH, TensorSpec
 from pchmr_engines.errors import InputError
 from pchmr_training.calibration import CalibrationModule
-from pchmr_training.smpl import SmplLayer, rotvec_to_rotmat
+from pchmr_training.smpl import SmplLayer
 
 from .onnx_graph import StageFile, export_graph
 
@@ -114,10 +114,3 @@ def check_exportable(module: CalibrationModule, where: str) -> None:
             f"{where}: a calibration with prealign='torso' or self-rotation cannot become ONNX: "
             "switch them off in Options, or leave the calibration to the runtime's kernels"
         )
-
-
-def example_theta(layer: SmplLayer, rows: int = 2) -> tuple[Tensor, Tensor]:
-    """Seeded poses (rows, J, 3, 3) and shapes (rows, num_betas)."""
-    random = torch.Generator().manual_seed(0)
-    rotvec = 0.4 * torch.randn(rows, len(layer.parents), 3, generator=random)
-    return rotvec_to_rotmat(rotvec), torch.randn(rows, layer.body.num_betas, generator=random)

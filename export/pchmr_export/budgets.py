@@ -5,7 +5,7 @@ alignment, and 10 mm more that have nothing to do with those make it 66.8. The s
 about what moves the mesh by as much: 1 px of a person 200 px high, 1 degree at half a metre.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from pchmr.blazepose import refine_landmarks
 from pchmr.geometry import rot6d_to_rotmat
-from pchmr.prepost.cpn import decode_cpn
-from pchmr.prepost.crops import Crop
-from pchmr.prepost.hrnet import decode_hrnet
 from pchmr_engines.manifest import Stage
+
+from .gates import MAP_DECODERS, UNITS, decoded
 
 Arrays = Mapping[str, NDArray[Any]]
 Floats = NDArray[np.float64]
@@ -63,11 +62,6 @@ class Spent:
     def share(self) -> float:
         """Of the budget; infinite for NaN."""
         return float(np.nan_to_num(self.mean / self.budget, nan=np.inf))
-
-
-def share(figure: Spent) -> float:
-    """Of the budget: what to find the worst by."""
-    return figure.share
 
 
 def budget(unit: str, precision: str) -> float:
@@ -116,9 +110,8 @@ def differences(stage: Stage, found: Arrays, expected: Arrays) -> dict[str, tupl
     off: dict[str, tuple[str, Floats]] = {}
     for name, right in expected.items():
         got = found[name]
-        if name == "heatmaps" and stage.settings.get("decoder") in DECODERS:
-            decode = DECODERS[stage.settings["decoder"]]
-            off["keypoints"] = "px", _apart(*(_decoded(x, decode) for x in (got, right)))
+        if name == "heatmaps" and (decoder := stage.settings.get("decoder")) in MAP_DECODERS:
+            off["keypoints"] = "px", _apart(decoded(got, decoder), decoded(right, decoder))
         elif name in ("rot6d", "rotmats"):
             off[name] = "deg", _degrees(*(_rotations(name, x) for x in (got, right)))
         elif name in MEASURES:
@@ -130,14 +123,7 @@ def differences(stage: Stage, found: Arrays, expected: Arrays) -> dict[str, tupl
     return off
 
 
-DECODERS: Mapping[str, Callable[..., Any]] = {"hrnet": decode_hrnet, "cpn": decode_cpn}
-MEASURES = {
-    **dict.fromkeys(("joints", "joints_3d", "landmarks", "vertices"), ("mm", 1000.0)),
-    "keypoints": ("px", 1.0),
-    "coord": ("px", 4.0),  # cells of the volume
-    "cam": ("px", 112.0),
-    "betas": ("betas", 1.0),
-}
+MEASURES = {**UNITS, "landmarks": ("mm", 1000.0), "betas": ("betas", 1.0)}
 """Output -> unit, and units per number of it; the distance is over its last axis."""
 
 
@@ -198,8 +184,3 @@ def _degrees(found: Floats, expected: Floats) -> Floats:
     """Angle between rotations (..., 3, 3), from the chord, which stays exact for small angles."""
     chord = np.linalg.norm(found - expected, axis=(-2, -1)) / np.sqrt(8)
     return np.asarray(np.degrees(2 * np.arcsin(np.clip(chord, 0, 1))))
-
-
-def _decoded(maps: NDArray[Any], decode: Callable[..., Any]) -> Floats:
-    crop = Crop(np.zeros((0, 0, 3), np.uint8), np.eye(2, 3))
-    return np.stack([decode(person, crop)[:, :2] for person in maps])

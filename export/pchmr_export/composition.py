@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pchmr.assets import fetch
-from pchmr.media import open_source
 from pchmr.people import Person
 from pchmr.pipeline import Pipeline
 from pchmr_engines.bundle import Bundle
 from pchmr_engines.errors import PchmrError
 from pchmr_engines.verify import Gate
 
+from .examples import video_frames
 from .recipe import Recipe
 from .recipe_body import RecipeBody
 from .stage_forms import LoadedNetwork
@@ -80,14 +80,7 @@ def composed_differences(
 
 def demo_frames(count: int = FRAMES) -> list[NDArray[np.uint8]]:
     """Consecutive frames of the demo video. Raises: AssetError when it cannot be fetched."""
-    found = []
-    with open_source(str(fetch("demo_video"))) as source:
-        for number, frame in enumerate(source):
-            if number >= FIRST:
-                found.append(frame.image)
-            if len(found) == count:
-                break
-    return found
+    return video_frames(fetch("demo_video"), FIRST, count)
 
 
 def run_pipeline(

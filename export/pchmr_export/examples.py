@@ -1,6 +1,8 @@
 """What a stage is tried on, and what the framework gives for it: the arrays of its parity file."""
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -9,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from pchmr.media import open_source
 from pchmr.prepost import normalise
 from pchmr.prepost.synthetic import synthetic_image
 from pchmr_training.networks.seeding import seeded_input
@@ -51,6 +54,12 @@ def _real_crop(size: tuple[int, int]) -> NDArray[np.uint8]:
     top, left = (side - height) // 2, (side - width) // 2
     part = square[top : top + height, left : left + width]
     return np.asarray(cv2.resize(part, size[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def video_frames(video: Path, first: int, count: int) -> list[NDArray[np.uint8]]:
+    """Consecutive frames, (H, W, 3) BGR, from `first`, which counts from 0."""
+    with open_source(video) as source:
+        return [frame.image for frame in islice(source, first, first + count)]
 
 
 def network_input(form: StageForm, values: NDArray[Any]) -> NDArray[Any]:

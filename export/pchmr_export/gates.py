@@ -48,6 +48,9 @@ UNITS = {
 }
 """Output -> its unit, and units per number of it; others are judged by their largest."""
 
+MAP_DECODERS = ("hrnet", "cpn")
+"""Those of heat maps."""
+
 
 @dataclass(frozen=True)
 class View:
@@ -77,14 +80,16 @@ def output_parity(name: str, expected: NDArray[Any]) -> Parity:
 
 def keypoint_views(decoder: str | None) -> tuple[View, ...]:
     """Keypoints of heat maps, in pixels of the crop, as the runtime decodes them."""
-    if decoder not in ("hrnet", "cpn"):
+    if decoder not in MAP_DECODERS:
         return ()
+    parity = Parity("px", 1.0, 0.0, TOLERANCES["px"])
+    return (View("keypoints", parity, lambda outputs: decoded(outputs["heatmaps"], decoder)),)
+
+
+def decoded(heatmaps: NDArray[Any], decoder: str) -> NDArray[Any]:
+    """(N, J, 2), pixels of the crop, of heat maps (N, J, H, W)."""
     crop = Crop(np.zeros((0, 0, 3), np.uint8), np.eye(2, 3))
-
-    def keypoints(outputs: Arrays) -> NDArray[Any]:
-        return np.stack([DECODERS[decoder](maps, crop)[:, :2] for maps in outputs["heatmaps"]])
-
-    return (View("keypoints", Parity("px", 1.0, 0.0, TOLERANCES["px"]), keypoints),)
+    return np.stack([DECODERS[decoder](maps, crop)[:, :2] for maps in heatmaps])
 
 
 def run_gates(

@@ -15,6 +15,8 @@ from onnx_ir.passes.common import ShapeInferencePass
 
 from pchmr_engines.errors import InputError
 
+from .onnx_graph import drop_unused, save_graph
+
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 PLAIN = PRODUCTS | {
     *("Add", "Sub", "Mul", "Clip", "Relu", "LeakyRelu", "PRelu", "Sigmoid", "Tanh", "HardSigmoid"),
@@ -134,9 +136,7 @@ class _Lowering:
         for index, value in enumerate(self.graph.outputs):
             if value in self.made:
                 self._float_output(index, value)
-        for name, value in list(self.graph.initializers.items()):
-            if not value.uses() and not value.is_graph_output():
-                del self.graph.initializers[name]
+        drop_unused(self.graph)
 
     def _between_products(self, nodes: list[ir.Node]) -> set[ir.Node]:
         """Nodes with a lowered product before and behind them, or which are one."""
@@ -250,6 +250,4 @@ def write_half(
     source: Path, target: Path, precision: str, keep: Collection[str] = ()
 ) -> tuple[Path, ...]:
     """`lowered` from file to file; gives the file of the weights where they exceed 2 GB."""
-    from .onnx_graph import save_graph
-
     return save_graph(lowered(plain_weights(ir.load(source)), precision, keep), target)

@@ -11,7 +11,7 @@ from pchmr_engines.bundle import Bundle
 from pchmr_engines.engine import Engine
 from pchmr_engines.errors import InputError
 
-from .budgets import Floats, Spent, share, summed_up
+from .budgets import Floats, Spent, summed_up
 from .rehearsal import Course, Frames, covering, rehearsed, run_people
 
 People = Sequence[Sequence[Person]]
@@ -50,7 +50,8 @@ def composed(
 
 
 def worst(meshes: Sequence[Composed]) -> Spent:
-    return max((mesh.spent for mesh in meshes), key=share)
+    """The figure of the topology that spends most of its budget."""
+    return max((mesh.spent for mesh in meshes), key=lambda figure: figure.share)
 
 
 def mesh_differences(

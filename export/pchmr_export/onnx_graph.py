@@ -212,6 +212,13 @@ def _output_spec(value: ir.Value, name: str) -> TensorSpec:
     return TensorSpec(value.name or "", (BATCH, *sizes), value.dtype.numpy().name)
 
 
+def drop_unused(graph: ir.Graph) -> None:
+    """Take out the weights that nothing reads."""
+    for name, value in list(graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output():
+            del graph.initializers[name]
+
+
 def save_graph(model: ir.Model, path: Path) -> tuple[Path, ...]:
     """Write the model; give the file of the weights where they need one of their own."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -222,26 +222,8 @@ def _add_blazepose(
     role: Role,
     network: BlazePoseNetwork,
 ) -> None:
-    parity = {
-        output: Parity(gate.unit, gate.scale, 0.0, gate.tolerance)
-        for output, gate in network.gates.items()
-    }
-    _add(
-        stages,
-        files,
-        Stage(
-            name=name,
-            role=role,
-            graphs=(Graph("fp32", f"stages/{name}.fp32.onnx", parity=parity),),
-            inputs=network.inputs,
-            outputs=network.outputs,
-            provenance=network.provenance,
-            skeleton=None if role == "detector" else "blazepose33",
-            crop=network.crop,
-        ),
-        network.model.SerializeToString(),
-        network.parity,
-    )
+    graph = network.model.SerializeToString()
+    _add(stages, files, network.stage(name, role), network.gates, graph, network.parity)
 
 
 def _add_network(
@@ -249,9 +231,9 @@ def _add_network(
     files: dict[str, bytes | Path],
     name: str,
     role: Role,
-    parity: Mapping[str, Parity],
+    gates: Mapping[str, Parity],
 ) -> None:
-    """G or L, as `pchmr_export.networks` made it."""
+    """G or L, as `pchmr_export.open_networks` made it."""
     import onnx
 
     content = (DATA / f"{name}.onnx").read_bytes()
@@ -265,13 +247,14 @@ def _add_network(
         Stage(
             name=name,
             role=role,
-            graphs=(Graph("fp32", f"stages/{name}.fp32.onnx", parity=parity),),
+            graphs=(),
             inputs=tuple(tensor_spec(value) for value in model.graph.input),
             outputs=tuple(tensor_spec(value) for value in model.graph.output),
             provenance=Provenance(f"training/open_default, body {metadata['body'][:12]}", LICENCE),
             skeleton=SKELETON,
             settings={"landmarks": metadata["keypoints"].split()},
         ),
+        gates,
         content,
         examples,
     )
@@ -281,14 +264,16 @@ def _add(
     stages: list[Stage],
     files: dict[str, bytes | Path],
     stage: Stage,
-    graph: bytes,
+    gates: Mapping[str, Parity],
+    content: bytes,
     examples: Mapping[str, np.ndarray],
 ) -> None:
+    graph = Graph("fp32", f"stages/{stage.name}.fp32.onnx", parity=gates)
+    parity_file = f"parity/{stage.name}.npz"
     with tempfile.NamedTemporaryFile(suffix=".onnx") as scratch:
-        scratch.write(graph)
+        scratch.write(content)
         scratch.flush()
         macs, params = count_macs(scratch.name)
-    parity_file = f"parity/{stage.name}.npz"
-    stages.append(replace(stage, macs=macs, params=params, parity_data=FileRef(parity_file)))
-    files[stage.graph().file] = graph
-    files[parity_file] = npz_bytes(examples)
+    data = FileRef(parity_file)
+    stages.append(replace(stage, graphs=(graph,), macs=macs, params=params, parity_data=data))
+    files[graph.file], files[parity_file] = content, npz_bytes(examples)

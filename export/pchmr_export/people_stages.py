@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from pchmr_engines.manifest import Parity, Role, Stage
+from pchmr_engines.manifest import Role
 
 from .blazepose import BlazePoseNetwork, build_detector, build_landmark
 from .gates import check, measured, run_gates
@@ -28,23 +28,10 @@ def build_people_stage(name: str, work: WorkFolder) -> BuiltStage:
         path = graph_path(folder, name)
         path.parent.mkdir()
         onnx.save(network.model, path)
-        parity = {
-            output: Parity(gate.unit, gate.scale, 0.0, gate.tolerance)
-            for output, gate in network.gates.items()
-        }
         # Whoever is sure to be there, in both of its crops, is so with the same probability.
-        gates = check(run_gates(name, path, parity, network.parity, must_vary=False))
-        stage = Stage(
-            name=name,
-            role=role,
-            graphs=(),
-            inputs=network.inputs,
-            outputs=network.outputs,
-            provenance=network.provenance,
-            skeleton=None if role == "detector" else "blazepose33",
-            crop=network.crop,
-        )
+        gates = check(run_gates(name, path, network.gates, network.parity, must_vary=False))
+        stage = network.stage(name, role)
         file = StageFile(path, (), network.inputs, network.outputs)
-        finish_stage(folder, stage, file, network.parity, measured(parity, gates), gates)
+        finish_stage(folder, stage, file, network.parity, measured(network.gates, gates), gates)
 
     return read_stage(work.step({"stage": name, "network": "blazepose"}, make))

@@ -20,7 +20,7 @@ from pchmr_engines.errors import InputError, PchmrError
 from pchmr_engines.manifest import Precision, Stage
 from pchmr_engines.store import path_inside
 
-from .budgets import Arrays, Spent, differences, share, spent
+from .budgets import Arrays, Spent, differences, spent
 from .gates import installed_backends
 from .half import depth, last_products, rounding, write_half
 from .onnx_graph import save_graph
@@ -163,7 +163,7 @@ def lower_stage(
     path.unlink(missing_ok=True)
     if not figures:
         raise BudgetExceeded(f"stage {stage.name!r} has no more layers to keep in float32", ())
-    worst = max(figures, key=share)
+    worst = max(figures, key=lambda figure: figure.share)
     inside = f", with its last {tried} layers in float32" if tried else ""
     raise BudgetExceeded(
         f"stage {stage.name!r} in {precision} on {worst.backend}: {worst.quantity} is "

@@ -23,7 +23,7 @@ from onnx import numpy_helper
 from pchmr_engines.errors import MissingDependency
 
 from .half import PRODUCTS, layers, plain_weights
-from .onnx_graph import save_graph
+from .onnx_graph import drop_unused, save_graph
 
 Rows = Mapping[str, NDArray[Any]]
 FP8_LARGEST = 448.0
@@ -167,7 +167,7 @@ def write_fp8(source: Path, target: Path, rows: Rows, keep: Collection[str] = ()
             rounded[value] = _rounded(graph, node, value, np.asarray(step))
         node.replace_input_with(0, rounded[value])
         node.replace_input_with(1, _fp8_weight(graph, node, weight))
-    _drop_unused(graph)
+    drop_unused(graph)
     model.graph.opset_imports[""] = max(graph.opset_imports[""], FP8_OPSET)
     model.ir_version = max(model.ir_version, FP8_IR_VERSION)
     save_graph(model, target)
@@ -249,9 +249,3 @@ def _constant(
     )
     graph.register_initializer(made)
     return made
-
-
-def _drop_unused(graph: ir.Graph) -> None:
-    for name, value in list(graph.initializers.items()):
-        if not value.uses() and not value.is_graph_output():
-            del graph.initializers[name]

@@ -12,6 +12,7 @@ from pchmr_kernels.weights import MOST_BONES
 from pchmr_training.mesh_streams import GENERATORS
 from pchmr_training.networks import NETWORKS, FeatureInput, ImageInput, KeypointInput, NetworkSpec
 
+from .gates import MAP_DECODERS
 from .recipe import MADE_BODIES, Recipe, StageRecipe
 from .strict_toml import nearest
 
@@ -172,8 +173,6 @@ OUTPUTS = {
 }
 """What a custom stage may give."""
 
-DECODERS = ("hrnet", "cpn")
-
 
 def _check_custom(name: str, stage: StageRecipe, where: str) -> None:
     if stage.network or stage.checkpoint:
@@ -203,7 +202,7 @@ def _check_custom(name: str, stage: StageRecipe, where: str) -> None:
     if stage.outputs not in OUTPUTS[name]:
         known = " or ".join(map(str, map(list, OUTPUTS[name])))
         raise InputError(f"{where}: outputs are {list(stage.outputs)}; expected {known}")
-    if stage.outputs == ("heatmaps",) and stage.settings.get("decoder") not in DECODERS:
+    if stage.outputs == ("heatmaps",) and stage.settings.get("decoder") not in MAP_DECODERS:
         raise InputError(f'{where}: heat maps need settings.decoder, "hrnet" or "cpn"')
 
 

@@ -7,7 +7,6 @@ vertices = run_meshes(bundle, frames)              # one (V, 3) a frame and pers
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,11 @@ from numpy.typing import NDArray
 
 from pchmr import Person, Pipeline
 from pchmr.assets import fetch
-from pchmr.media import open_source
 from pchmr.tracking import Detect, Pose, RoiTracker, Tracked
 from pchmr_engines.bundle import Bundle
 from pchmr_engines.engine import Context, Engine
 
-from .examples import Arrays
+from .examples import Arrays, video_frames
 
 Frames = Sequence[NDArray[np.uint8]]
 Course = list[list[Tracked]]
@@ -45,11 +43,8 @@ def _clips(first: tuple[int, int], count: int) -> list[list[NDArray[np.uint8]]]:
     first: of each video, from 0.
     """
     cameras = sorted((fetch("pose2sim_single") / "videos").glob("*.mp4"))
-    clips = []
-    for video, start in zip((fetch("demo_video"), cameras[0]), first, strict=True):
-        with open_source(video) as source:
-            clips.append([frame.image for frame in islice(source, start, start + count)])
-    return clips
+    videos = fetch("demo_video"), cameras[0]
+    return [video_frames(video, start, count) for video, start in zip(videos, first, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pchmr_export import lowering
 from pchmr_export.recipe import Recipe, recipe_from_tables
+from pchmr_training.smpl import SmplLayer, rotvec_to_rotmat
 
 VERTICES = 6890  # of the synthetic body
 MODULE = """
@@ -129,3 +130,10 @@ def few_frames(change: Callable[..., None] = setattr) -> None:
     judge_by = lowering.clips_to_judge_by
     for name in ("clips_to_judge_by", "clips_to_calibrate_on"):
         change(lowering, name, lambda: judge_by(2)[:1])
+
+
+def example_theta(layer: SmplLayer, rows: int = 2) -> tuple[Tensor, Tensor]:
+    """Seeded poses (rows, J, 3, 3) and shapes (rows, num_betas)."""
+    random = torch.Generator().manual_seed(0)
+    rotvec = 0.4 * torch.randn(rows, len(layer.parents), 3, generator=random)
+    return rotvec_to_rotmat(rotvec), torch.randn(rows, layer.body.num_betas, generator=random)

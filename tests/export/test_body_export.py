@@ -5,6 +5,7 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
+from export_cases import example_theta
 
 from pchmr_engines.engine import TensorSpec
 from pchmr_engines.errors import InputError
@@ -12,7 +13,6 @@ from pchmr_engines.manifest import Parity
 from pchmr_export.body_export import (
     BodyStage,
     CalibrationStage,
-    example_theta,
     export_body,
     export_calibration,
 )

@@ -7,7 +7,7 @@ import pytest
 
 import pchmr_export
 import pchmr_training
-from pchmr_export.networks import LARGE, export_network
+from pchmr_export.open_networks import LARGE, export_network
 from pchmr_training.open_default.networks import KEYPOINTS
 
 onnx = pytest.importorskip("onnx")

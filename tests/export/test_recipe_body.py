@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from export_cases import example_theta
 
 from pchmr.bodies import BodyModel, body_from_arrays
 from pchmr.camera import Camera
@@ -14,7 +15,6 @@ from pchmr.perceptrons import Perceptrons
 from pchmr.stages.base import Board
 from pchmr.stages.calibrate import CalibrateStage
 from pchmr_engines.errors import InputError
-from pchmr_export.body_export import example_theta
 from pchmr_export.ready import ready_recipe
 from pchmr_export.recipe import BodyRecipe, CalibrationRecipe, Recipe
 from pchmr_export.recipe_body import make_body

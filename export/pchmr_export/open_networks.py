@@ -1,6 +1,6 @@
 """The mesh generator G and the lifter L from their weights to ONNX, as this package ships them.
 
-    python -m pchmr_export.networks WEIGHTS -o export/pchmr_export/data
+    python -m pchmr_export.open_networks WEIGHTS -o export/pchmr_export/data
 
 WEIGHTS is what `pchmr_training.open_default.train` wrote: a safetensors file a network and
 `examples.npz`. Each graph takes keypoints (batch, 25, 3) with a free batch and names them in its
