@@ -9,12 +9,15 @@ import typer
 from typer.testing import CliRunner
 
 from pchmr_engines import cli, verify, write_bundle
+from pchmr_engines.build_cli import build
+from pchmr_engines.errors import EngineError
 from pchmr_engines.manifest import Graph
 from pchmr_engines.verify import Gate
 
 app = typer.Typer()
 app.command("verify")(cli.verify)
 app.command("inspect")(cli.inspect)
+app.command("build")(build)
 
 
 def invoke(*arguments: object):
@@ -49,3 +52,17 @@ def test_fp16_on_a_cpu_is_called_float32(precision, told, two_precisions, monkey
     found = invoke("verify", two_precisions, "--precision", precision)
     assert found.exit_code == 0
     assert ("openvino computes fp16 in float32 on a CPU" in found.stderr) is told
+
+
+@pytest.mark.parametrize("verb", ["verify", "build"])
+def test_fp8_on_openvino_is_one_line(verb, tmp_path, parts) -> None:
+    manifest, files = parts
+    (stage,) = manifest.stages
+    lower = Graph("fp8", "stages/tiny.fp8.onnx", parity=stage.graphs[0].parity)
+    stages = (replace(stage, graphs=(*stage.graphs, lower)),)
+    files = {**files, lower.file: files["stages/tiny.fp32.onnx"]}
+    folder = write_bundle(tmp_path / "fp8", replace(manifest, stages=stages), files).root
+    found = invoke(verb, folder, "--backend", "openvino", "--precision", "fp8")
+    assert isinstance(found.exception, EngineError)
+    assert "openvino has no precision 'fp8'; expected one of" in str(found.exception)
+    assert "\n" not in str(found.exception)

@@ -52,7 +52,8 @@ class OpenVinoEngine(CpuEngine):
         super().__init__(precision, threads)
         core = openvino_core()
         if precision not in PRECISIONS:
-            raise EngineError(f"precision {precision!r}; expected one of {sorted(PRECISIONS)}")
+            known = sorted(PRECISIONS)
+            raise EngineError(f"openvino has no precision {precision!r}; expected one of {known}")
         if precision == "bf16" and not has_bf16():
             raise EngineError("this CPU has no bf16 instructions: use precision='fp32'")
         import openvino
