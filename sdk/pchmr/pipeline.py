@@ -104,8 +104,8 @@ class Pipeline(Closing):
             left and right change places from one frame to the next put right.
         device: "cpu", or "cuda": all between the frame and the meshes stays on an NVIDIA GPU, or
             where that cannot be, which `device_note` then says, the networks alone run there;
-            `backend` is one of the GPU's; see `pchmr.cuda`. cuda_graph: a frame is one launch; by
-            default where every engine can be part of it.
+            `backend` is one of the GPU's; see `pchmr.cuda`. cuda_graph: a frame, or
+            each network, is one launch; by default where engines can be captured.
 
         Raises:
             InputError: no loaded bundle, an unknown topology or number.
@@ -152,7 +152,7 @@ class Pipeline(Closing):
         else:
             if whole:
                 self.device_note = f"device {device}: {whole}"
-                bundle = BundleOnGpu.of(bundle)
+                bundle = BundleOnGpu.of(bundle, cuda_graph)
             recorded = recorder.bundle(bundle) if recorder else bundle
             assembly = replace(assembly, networks=replace(networks, bundle=recorded))
             self._finder = assembly.finder()

@@ -79,12 +79,24 @@ class GpuStandIn:
         )
 
 
+def graph_of(cupy: Any, stream: Stream, queue: Callable[[], None], torch: bool) -> Any:
+    """A graph in place of one: as what it was captured of, queued again."""
+    assert torch  # the stand-ins are of the backend torch-cuda
+    assert not stream.work  # nothing is left to do when a capture begins
+    launches.append(stream)
+    return SimpleNamespace(launch=lambda stream: queue())
+
+
+launches: list[Stream] = []
+
+
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """The GPU in place of one; (stage, backend) of each engine that was asked for."""
     cuda = SimpleNamespace(Stream=Stream, alloc_pinned_memory=bytearray)
     monkeypatch.setattr(networks, "import_cupy", lambda: SimpleNamespace(cuda=cuda))
     monkeypatch.setattr(executor, "CupyDevice", lambda: None)
+    monkeypatch.setattr(networks, "captured", graph_of)
     real, asked = Bundle.engine, []
 
     def engine(
@@ -162,6 +174,24 @@ def test_the_command_line_says_what_runs_on_the_cpu(
         outcome = command(*verb, *given)
         assert outcome.code == 0, outcome.err
         assert said in outcome.err
+
+
+def test_each_network_is_one_launch_or_none_where_it_is_not_to_be(
+    asked: list[Any], open_bundle: Bundle, walk: list[Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"device": "cuda", "smooth": True}
+    launches.clear()
+    graphed = Pipeline.load(open_bundle, "serial", **options)
+    assert len(launches) == 4  # detector, landmarks, generator, lifter
+
+    def fails(*given: Any) -> None:
+        raise RuntimeError("cudaErrorStreamCaptureUnsupported")
+
+    monkeypatch.setattr(networks, "captured", fails)
+    with pytest.raises(EngineError, match=r"torch-cuda cannot be one CUDA graph \(cudaE.*=False"):
+        Pipeline.load(open_bundle, "serial", **options)
+    plain = Pipeline.load(open_bundle, "serial", **options, cuda_graph=False)
+    assert_the_same(graphed, plain, walk[:2])
 
 
 def test_auto_takes_one_backend_for_all(

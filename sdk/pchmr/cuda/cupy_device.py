@@ -124,24 +124,11 @@ class CupyDevice:
             launch.run()
 
     def capture(self, stream: Stream, queue: Callable[[], None], torch: bool) -> Graph:
-        if torch:
-            return TorchGraph(stream.ptr, queue)
-        with nothing_collected():
-            stream.begin_capture(mode=self._cupy.cuda.runtime.streamCaptureModeThreadLocal)
-            try:
-                queue()
-            except BaseException:
-                with suppress(Exception):  # it may be broken, which the first error tells of
-                    stream.end_capture()
-                raise
-            return stream.end_capture()
+        return captured(self._cupy, stream, queue, torch)
 
     def replay(self, graph: Graph, stream: Stream) -> None:
         with self._count:
-            if isinstance(graph, TorchGraph):
-                graph.replay()
-            else:
-                graph.launch(stream)
+            launch(graph, stream)
 
     def _page_locked(self, key: str, buffer: Buffer) -> np.ndarray:
         array = buffer.array
@@ -152,6 +139,29 @@ class CupyDevice:
     def _expect_thawed(self, action: str) -> None:
         if self._frozen:
             raise EngineError(f"cannot {action}: the device's memory is frozen")
+
+
+def captured(cupy: Any, stream: Stream, queue: Callable[[], None], torch: bool) -> Graph:
+    """What `queue` puts on a stream; see `Device.capture`."""
+    if torch:
+        return TorchGraph(stream.ptr, queue)
+    with nothing_collected():
+        stream.begin_capture(mode=cupy.cuda.runtime.streamCaptureModeThreadLocal)
+        try:
+            queue()
+        except BaseException:
+            with suppress(Exception):  # it may be broken, which the first error tells of
+                stream.end_capture()
+            raise
+        return stream.end_capture()
+
+
+def launch(graph: Graph, stream: Stream) -> None:
+    """Queue all of it."""
+    if isinstance(graph, TorchGraph):
+        graph.replay()  # on the stream that it was captured on
+    else:
+        graph.launch(stream)
 
 
 def page_locked(cupy: Any, shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray:
