@@ -6,6 +6,7 @@ must be that of the same bundle without delay, frame by frame.
 
 from collections.abc import Callable
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -157,6 +158,27 @@ def test_a_run_that_stops_early_owes_nothing(
     asked = ("run", clip, "-o", tmp_path, "--bundle", bundles["late"].root, *OPTIONS)
     assert command(*asked, "--topology", "serial", "--frames", 4).code == 0
     check_rows(read_npz(tmp_path / "people.npz"), expect("serial")[:4])
+
+
+def test_the_demo(
+    bundles: dict[str, Bundle],
+    clip: Path,
+    expect: Expect,
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both topologies are drawn on the frames that their people are in, however late these are."""
+    with open_source(clip) as source:
+        images = [frame.image for frame in islice(source, 9)]
+    short = write_video(tmp_path / "short.mp4", images)
+    monkeypatch.setattr("pchmr.assets.fetch", lambda name: short)
+    done = command("demo", "-o", tmp_path, "--bundle", bundles["late"].root, *OPTIONS)
+    assert done.code == 0, done.err
+    stored = read_npz(tmp_path / "meshes.npz")
+    expected = [frame for frame, people in enumerate(expect("serial")[:9]) for _ in people]
+    assert stored["serial_frame"].tolist() == stored["parallel_frame"].tolist() == expected
+    assert count_frames(tmp_path / "demo.mp4") == 9
 
 
 def test_another_topology_in_the_middle(

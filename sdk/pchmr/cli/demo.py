@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ..overlay import Renderer
     from ..people import Person
     from ..pipeline import Pipeline
+    from ..readers import Frame
 
 TOPOLOGIES = ("serial", "parallel")
 PANEL = (640, 360)  # width, height
@@ -72,11 +74,34 @@ def _measure(name: str, pipeline: Pipeline, video: Path, meshes: Any) -> dict[st
 
     log = LatencyLog()
     with open_source(video) as source:
-        for frame in progress(source, f"{name}, measured"):
-            people = pipeline(frame.image, frame.t_ns)
-            log.add(people)
-            meshes.add(frame.index, people, name)
+        for frame, found in _found(progress(source, f"{name}, measured"), {name: pipeline}):
+            log.add(found[name])
+            meshes.add(frame.index, found[name], name)
     return log.summary()
+
+
+def _found(
+    frames: Iterable[Frame], pipelines: Mapping[str, Pipeline]
+) -> Iterator[tuple[Frame, dict[str, list[Person]]]]:
+    """The frames in order, each once all pipelines have found its people."""
+    from ..delay import Delay
+
+    delays: dict[str, Delay[Frame]] = {name: Delay(pipe) for name, pipe in pipelines.items()}
+    done: dict[str, deque[tuple[Frame, list[Person]]]] = {name: deque() for name in pipelines}
+
+    def complete() -> Iterator[tuple[Frame, dict[str, list[Person]]]]:
+        while all(done.values()):
+            taken = {name: waiting.popleft() for name, waiting in done.items()}
+            (frame, _), *_ = taken.values()
+            yield frame, {name: people for name, (_, people) in taken.items()}
+
+    for frame in frames:
+        for name, delay in delays.items():
+            done[name] += delay(frame, frame.image, frame.t_ns)
+        yield from complete()
+    for name, delay in delays.items():
+        done[name] += delay.flush()
+    yield from complete()
 
 
 def _draw(pipelines: Mapping[str, Pipeline], video: Path, out: Path, people: int) -> None:
@@ -95,10 +120,7 @@ def _draw(pipelines: Mapping[str, Pipeline], video: Path, out: Path, people: int
         sheet: list[Image] = []
         size = (4 * PANEL[0], len(pipelines) * PANEL[1])
         with VideoWriter(out / "demo.mp4", source.fps, size) as writer:
-            for frame in progress(source, "drawing"):
-                found = {
-                    name: pipeline(frame.image, frame.t_ns) for name, pipeline in pipelines.items()
-                }
+            for frame, found in _found(progress(source, "drawing"), pipelines):
                 panels: list[Image] = []
                 labels = []
                 for name, persons in found.items():
