@@ -24,7 +24,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import gpu_pipeline
 import numpy as np
 from gpu_budget import Budget, Report, failures
 
@@ -325,11 +324,24 @@ def missing() -> str | None:
 
 
 Part = Callable[[Device, argparse.Namespace, Budget], Iterator[Report]]
+
+
+def of_the_pipeline(part: str) -> Part:
+    """A part that needs more than the kernels: it is imported when it runs."""
+
+    def run(device: Device, options: argparse.Namespace, budget: Budget) -> Iterator[Report]:
+        import gpu_pipeline
+
+        yield from getattr(gpu_pipeline, part)(device, options, budget)
+
+    return run
+
+
 PARTS: dict[str, Part] = {
     "kernels": kernels,
     "training": training,
-    "frames": gpu_pipeline.frames,
-    "pipeline": gpu_pipeline.pipeline,
+    "frames": of_the_pipeline("frames"),
+    "pipeline": of_the_pipeline("pipeline"),
 }
 
 
@@ -353,8 +365,10 @@ def show(report: Report) -> None:
             show_batch(part, row)
         if "left_out" in found:
             print(f"{part}: {found['left_out']}")
-    for part in ("frames", "pipeline"):
-        gpu_pipeline.show(part, report.get(part, {}))
+    for part in report.keys() & {"frames", "pipeline"}:
+        import gpu_pipeline
+
+        gpu_pipeline.show(part, report[part])
 
 
 def show_batch(part: str, row: Report) -> None:
