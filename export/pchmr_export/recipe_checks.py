@@ -1,9 +1,10 @@
 """Whether the parts of a recipe fit together; each fault is one line."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
+from pchmr.prepost import CROPS
 from pchmr_engines.errors import InputError
 from pchmr_engines.manifest import Topology
 from pchmr_kernels.conversions import ApproximateConversion, get_conversion
@@ -13,7 +14,7 @@ from pchmr_training.mesh_streams import GENERATORS
 from pchmr_training.networks import NETWORKS, FeatureInput, ImageInput, KeypointInput, NetworkSpec
 
 from .gates import MAP_DECODERS
-from .recipe import MADE_BODIES, Recipe, StageRecipe
+from .recipe import MADE_BODIES, CustomInput, Recipe, StageRecipe
 from .strict_toml import nearest
 
 NEEDS: Mapping[Topology, str] = {
@@ -30,6 +31,7 @@ SETTINGS: Mapping[str, tuple[str, ...]] = {
     "lifter": ("window", "keep", "rate_hz"),
 }
 """Stage -> what the runtime reads of its settings."""
+NORMALISATIONS = ("screen", "pose2mesh")
 
 
 def checked(recipe: Recipe, where: str) -> Recipe:
@@ -186,6 +188,7 @@ def _check_custom(name: str, stage: StageRecipe, where: str) -> None:
             f"{where}.takes has {' and '.join(given) or 'nothing'}; expected one of image, "
             "keypoints, features"
         )
+    _check_takes(takes, f"{where}.takes")
     skeletons = {"skeleton": stage.skeleton}
     if takes.keypoints:
         skeletons["takes.keypoints.skeleton"] = takes.keypoints.skeleton
@@ -204,6 +207,27 @@ def _check_custom(name: str, stage: StageRecipe, where: str) -> None:
         raise InputError(f"{where}: outputs are {list(stage.outputs)}; expected {known}")
     if stage.outputs == ("heatmaps",) and stage.settings.get("decoder") not in MAP_DECODERS:
         raise InputError(f'{where}: heat maps need settings.decoder, "hrnet" or "cpn"')
+
+
+def _check_takes(takes: CustomInput, where: str) -> None:
+    """Raises: InputError for numbers and names that no crop, clip or network has."""
+    image, points = takes.image, takes.keypoints
+    counts: dict[str, int] = {}
+    names: dict[str, tuple[str, Collection[str]]] = {}
+    if image is not None:
+        counts |= {"image.size": min(image.size)}
+        names["image.crop"] = image.crop, CROPS
+    if points is not None:
+        counts["keypoints.frames"] = points.frames
+        names["keypoints.normalise"] = points.normalise, NORMALISATIONS
+    if takes.features is not None:
+        counts |= {"features.frames": takes.features.frames, "features.width": takes.features.width}
+    for key, count in counts.items():
+        if count < 1:
+            raise InputError(f"{where}.{key} has {count}; expected whole numbers from 1")
+    for key, (name, known) in names.items():
+        if name not in known:
+            raise InputError(f"{where}.{key} is {name!r}; {nearest(name, known)}")
 
 
 def _check_encoder(recipe: Recipe, where: str) -> None:

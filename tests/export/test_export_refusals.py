@@ -23,6 +23,13 @@ def recipe(stages: dict[str, Any] = SERIAL, **changes: Any) -> Recipe:
     return recipe_from_tables(tables, "r.toml")
 
 
+def takes(stage: str, **given: Any) -> dict[str, Any]:
+    """A recipe with a custom stage that takes this."""
+    outputs = ["joints"] if stage == "lifter" else ["rotmats", "betas", "cam"]
+    custom = {"kind": "custom", "source": "x.onnx", "outputs": outputs, "skeleton": "h36m17"}
+    return {"stages": SERIAL | {stage: custom | {"takes": given}}}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -63,6 +70,14 @@ def recipe(stages: dict[str, Any] = SERIAL, **changes: Any) -> Recipe:
             "no network is called 'SPIN_hmr'; did you mean spin_hmr",
         ),
         ({"stages": "all"}, "stages is 'all'; expected a table"),
+        (takes("generator", image={"size": [224, 0], "crop": "spin"}), r"image.size has 0; expect"),
+        (takes("generator", image={"size": [9, 9], "crop": "spinn"}), "crop is 'spinn'; did you m"),
+        (takes("lifter", keypoints={"skeleton": "h36m17", "frames": 0}), "frames has 0; expected "),
+        (
+            takes("lifter", keypoints={"skeleton": "h36m17", "normalise": "scren"}),
+            "keypoints.normalise is 'scren'; did you mean screen",
+        ),
+        (takes("generator", features={"width": 0}), "features.width has 0; expected whole numbers"),
     ],
 )
 def test_a_recipe_that_cannot_be_meant(changes: dict[str, Any], message: str) -> None:
