@@ -25,7 +25,10 @@ class Person:
     joint_confidence: (J,) float32 in 0..1, how much each target joint was trusted.
     keypoints_2d: (N, 3) float32, landmarks of the full frame: x px, y px, visibility 0..1.
     rotmats: (K, 3, 3) float32, the generator's body pose, global orientation first.
+        Empty, as betas, where the generator gives vertices and no pose.
     betas: (S,) float32, the generator's body shape.
+    transl: (3,) float32, metres, camera frame, as SMPL's: generator_vertices are the body's
+        vertices of `rotmats` and `betas`, plus `transl`.
     bbox: (x0, y0, x1, y1) in pixels of the full frame, upright, around the visible landmarks.
     score: 0..1, the landmark network's own belief that a person is there.
     valid: False where the body could not be placed in front of the camera (vertices hold the best
@@ -46,11 +49,22 @@ class Person:
     keypoints_2d: np.ndarray
     rotmats: np.ndarray
     betas: np.ndarray
+    transl: np.ndarray
     camera: Camera
     bbox: tuple[float, float, float, float]
     score: float
     valid: bool
     latency_ms: Mapping[str, float]
+
+    @property
+    def global_orient(self) -> np.ndarray:
+        """(1, 3, 3), SMPL's name of `rotmats[:1]`: of the body in the camera frame."""
+        return self.rotmats[:1]
+
+    @property
+    def body_pose(self) -> np.ndarray:
+        """(K - 1, 3, 3), SMPL's name of `rotmats[1:]`: each joint's rotation to its parent."""
+        return self.rotmats[1:]
 
     def __repr__(self) -> str:
         """One line, without the arrays."""

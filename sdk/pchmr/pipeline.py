@@ -328,6 +328,7 @@ class Pipeline(Closing):
                     keypoints_2d=keypoints,
                     rotmats=rotmats[i],
                     betas=betas[i],
+                    transl=shift[i],
                     camera=board.camera,
                     bbox=tuple(boxes[i]),
                     score=found.score,

@@ -32,6 +32,7 @@ _FIELDS: dict[str, str] = {
     "keypoints_2d": "<f4",
     "rotmats": "<f4",
     "betas": "<f4",
+    "transl": "<f4",
     "bbox": "<f4",
     "score": "<f4",
     "valid": "|b1",
@@ -92,11 +93,11 @@ class ResultWriter(Closing):
     """Writes `path` (npz): one row a person and frame, in order of frames. A context manager.
 
     Arrays: vertices (N, V, 3) metres, camera frame; joints, target_joints (N, J, 3);
-    joint_confidence (N, J); keypoints_2d (N, 33, 3); rotmats (N, K, 3, 3); betas; bbox; camera
-    (fx, fy, cx, cy); frame; t_ns; track_id; score; valid; and once: faces (F, 3), frames (how many
-    were read) and, where `bundle` is given, its name (bundle), the hash of its body
-    (body_sha256) and the joints' skeleton. Rows of several `groups` are kept apart, under
-    "<group>_vertices" and so on.
+    joint_confidence (N, J); keypoints_2d (N, 33, 3); rotmats (N, K, 3, 3); betas; transl
+    (N, 3); bbox; camera (fx, fy, cx, cy); frame; t_ns; track_id; score; valid; and once:
+    faces (F, 3), frames (how many were read) and, where `bundle` is given, its name (bundle), the
+    hash of its body (body_sha256) and the joints' skeleton. Rows of several `groups` are kept
+    apart, under "<group>_vertices" and so on.
     json_path: the same without vertices and rotmats, as {"frames": [{"frame", "people"}, ...]}.
     An interrupted run leaves what was done so far, complete and readable.
 

@@ -31,6 +31,7 @@ def make_person(seed: int = 0, **fields: object) -> Person:
         keypoints_2d=noise(LANDMARKS, 3),
         rotmats=noise(JOINTS, 3, 3),
         betas=noise(SHAPES),
+        transl=noise(3),
         camera=Camera(500.0, 510.0, 320.0, 240.0),
         bbox=(1.0, 2.0, 3.5, 4.25),
         score=0.75,

@@ -13,6 +13,7 @@ from cuda_shim.shim_runtime import FakeCuda, build, find_compiler
 from cuda_stand_in import cuda_pipeline
 
 from pchmr import Camera, Person, Pipeline
+from pchmr.bodies import BodyModel
 from pchmr.crops import Roi, crop_to_image
 from pchmr.cuda import cupy_device, executor, parts
 from pchmr.stages import blazepose as stages
@@ -59,7 +60,7 @@ def crops_of_the_kernel(
 
 def assert_alike(a: Person, b: Person) -> None:
     np.testing.assert_allclose(a.keypoints_2d, b.keypoints_2d, atol=1e-3)
-    for name in ("vertices", "generator_vertices", "joints", "target_joints"):
+    for name in ("vertices", "generator_vertices", "joints", "target_joints", "transl"):
         one, other = getattr(a, name), getattr(b, name)
         assert (one is None) == (other is None)
         if one is not None:
@@ -81,6 +82,9 @@ def test_the_same_people_as_on_the_cpu(
         replays, before = recorder.replays, recorder.allocations
         (person,), (other,) = pipe(image), plain(image)
         assert_alike(person, other)
+        pose = person.rotmats[None], person.betas[None], person.transl[None]
+        (vertices,) = BodyModel(pipe.body).pose(*pose)
+        np.testing.assert_allclose(vertices, person.generator_vertices, atol=1e-5)
         if number:  # followed: one graph, nothing but the frame went up, nothing was allocated
             assert recorder.replays == replays + 1
             assert recorder.allocations == before

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pchmr import Camera, Person, Pipeline
+from pchmr.bodies import BodyModel
 from pchmr.stages.base import Board
 from pchmr_engines.bundle import Bundle, write_bundle
 from pchmr_engines.manifest import Graph
@@ -58,6 +59,7 @@ def test_what_a_person_holds(topology: str, pipelines: GetPipeline, two_people: 
             "keypoints_2d": (33, 3),
             "rotmats": (24, 3, 3),
             "betas": (S,),
+            "transl": (3,),
         }
         if topology == "mesh-only":
             assert person.target_joints is None
@@ -83,6 +85,20 @@ def test_what_a_person_holds(topology: str, pipelines: GetPipeline, two_people: 
         np.testing.assert_allclose(
             person.joints, regress(pipe, "smpl24", person.vertices), atol=1e-5
         )
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_the_parameters_are_smpls(
+    topology: str, pipelines: GetPipeline, load_open: Load, two_people: Image
+) -> None:
+    """Anyone's body model makes the generator's mesh of them, smoothed or not."""
+    smooth = load_open(topology, smooth=True)
+    smooth(two_people)
+    for person in [*pipelines(topology)(two_people), *smooth(two_people)]:
+        rotmats = np.concatenate([person.global_orient, person.body_pose])[None]
+        model = BodyModel(pipelines(topology).body)
+        (vertices,) = model.pose(rotmats, person.betas[None], person.transl[None])
+        np.testing.assert_allclose(vertices, person.generator_vertices, atol=1e-5)
 
 
 @pytest.mark.parametrize("topology", CALIBRATED)
