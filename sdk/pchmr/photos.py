@@ -144,6 +144,5 @@ def write_photo(path: Path | str, image: Image) -> Path:
     if not done:
         raise InputError(f"{path.suffix} cannot hold {image.shape} {image.dtype}: name it .png")
     with whole_file(path) as part:
-        path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(data.data)
     return path

@@ -17,12 +17,14 @@ def part_of(path: Path) -> Path:
 def whole_file(path: Path | str) -> Iterator[Path]:
     """Where to write; afterwards it is put at `path` in one step, or after an error removed.
 
+    A folder that is not there is made.
     Raises:
         InputError: the place cannot be written to, or is full.
     """
     path = Path(path)
     part = part_of(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield part
         os.replace(part, path)
     except OSError as error:

@@ -44,8 +44,8 @@ def test_from_video_to_every_format(walk: list[NDArray], command: Command, tmp_p
     bvh = read_bvh(tmp_path / "motion.bvh")
     head, mesh = bvh.positions()["head"], stored["vertices"] * (1, -1, -1)
     assert (np.abs(head - mesh.mean(1)) < 1).all()
-    assert command("convert", out, "-o", tmp_path / "smpl.npz").code == 0
-    residual = read_npz(tmp_path / "smpl.npz")["residual_mean_mm"]
+    assert command("convert", out, "-o", tmp_path / "new" / "smpl.npz").code == 0
+    residual = read_npz(tmp_path / "new" / "smpl.npz")["residual_mean_mm"]
     assert residual.shape == (3,)
     assert (residual > 0).all()
     assert (residual < 25).all()
@@ -76,8 +76,8 @@ def test_a_rerun_recording_holds_the_vertices(
         (("-o", "x.bvh"), "the results do not name their bundle"),
         (("-o", "x.bvh", "--bundle", "open"), "bundle open has another body than the results"),
         (("-o", "run.npz"), "is the input"),
-        (("-o", "none/x.glb"), "cannot be written"),
-        (("-o", "none/x.rrd"), "cannot be written"),
+        (("-o", "run.npz/x.glb"), "cannot be written"),
+        (("-o", "run.npz/x.rrd"), "cannot be written"),
         (("-o", "x.glb", "--group", "serial"), "leave --group out"),
         (("-o", "x.bvh", "--flat"), "--flat is of .glb"),
         (("-o", "x.glb", "--bundle", "open"), "--bundle is of .bvh and .npz"),

@@ -60,10 +60,16 @@ def test_two_processes_do_not_share_what_grows(tmp_path: Path, monkeypatch) -> N
 
 def test_places_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for place in (tmp_path, tmp_path / "none" / "a.txt", tmp_path / "file" / "a.txt"):
+    for place in (tmp_path, tmp_path / "file" / "a.txt"):
         with pytest.raises(InputError, match="cannot be written"):
             put(place, "text")
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_that_is_not_there_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "er" / "a.txt"
+    put(path, "text")
+    assert path.read_text() == "text"
 
 
 def test_photo_and_glb_on_a_full_disk(tmp_path: Path, monkeypatch) -> None:
