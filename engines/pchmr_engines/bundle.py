@@ -43,7 +43,8 @@ class Bundle:
 
     @classmethod
     def load(cls, path: str | Path, trust: bool = False) -> Bundle:
-        """The bundle in a folder, in a zip of it, or of a registered name such as "open".
+        """The bundle in a folder, which its bundle.json names too, in a zip of it, or of a
+        registered name such as "open".
 
         trust: allow stages in formats that can run code (.pt2, TorchScript).
         Raises: BundleError, one line that says what came, what was expected and what to do.
@@ -53,7 +54,7 @@ class Bundle:
             try:
                 return cls(root, read_manifest(root, trust), trust)
             except BundleError as error:
-                if Path(path) == root:
+                if Path(path) in (root, root / MANIFEST):
                     raise
                 mend = f"remove {root}, and {path} is built anew"
                 raise BundleError(f"{error}; or {mend}") from error
@@ -164,7 +165,7 @@ def find_bundle(name: str | Path) -> Path:
     if not path.exists():
         known = sorted(entry.name for entry in entry_points(group="pchmr.bundles"))
         raise BundleError(f"{name} does not exist: give a folder, a zip, or one of {known}")
-    return path
+    return path.parent if path.name == MANIFEST and path.is_file() else path
 
 
 def read_manifest(root: Path, trust: bool) -> Manifest:

@@ -71,8 +71,12 @@ def test_a_stage_has_a_graph_a_precision(parts, tmp_path):
         loaded.engine("tiny", precision="fp8")
 
 
-@pytest.mark.parametrize("pack", [lambda folder: folder, zipped])
-def test_a_stage_runs_from_a_folder_and_from_a_zip(pack, bundle_folder, cache):
+def manifest_in(folder: Path) -> Path:
+    return folder / "bundle.json"
+
+
+@pytest.mark.parametrize("pack", [lambda folder: folder, manifest_in, zipped])
+def test_a_stage_runs_from_a_folder_its_manifest_and_a_zip(pack, bundle_folder, cache):
     feed = make_feed(2)
     for _ in range(2):
         engine = Bundle.load(pack(bundle_folder)).engine("tiny", "onnxruntime", threads=1)
@@ -118,8 +122,11 @@ def test_a_changed_byte_anywhere_is_found(place, flip, bundle_folder):
 )
 def test_a_damaged_folder_is_refused(damage, message, bundle_folder):
     damage(bundle_folder)
-    with pytest.raises(BundleError, match=message):
-        Bundle.load(bundle_folder)
+    for named in (bundle_folder, manifest_in(bundle_folder)):
+        if named.exists():
+            with pytest.raises(BundleError, match=message) as caught:
+                Bundle.load(named)
+            assert "built anew" not in str(caught.value)
 
 
 def test_a_file_behind_a_link_that_leaves_is_refused(bundle_folder, tmp_path):
