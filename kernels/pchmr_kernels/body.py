@@ -125,11 +125,10 @@ class Regressor:
     def __call__(self, vertices: Float32) -> Float32:
         """(B, J, 3) float32 of vertices (B, V, 3). Raises: TypeError, ValueError."""
         joints, count = self._shape
-        vertices = as_float32("vertices", vertices, (len(vertices), count, 3))
-        out = np.empty((len(vertices), joints, 3), np.float32)
-        self._function(
-            *(len(vertices), count, address(vertices), joints, *self._addresses, address(out))
-        )
+        batch = len(vertices)
+        vertices = as_float32("vertices", vertices, (batch, count, 3))
+        out = np.empty((batch, joints, 3), np.float32)
+        self._function(batch, count, address(vertices), joints, *self._addresses, address(out))
         return out
 
 

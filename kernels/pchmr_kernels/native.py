@@ -130,13 +130,14 @@ def as_float64(name: str, array: npt.NDArray[Any], shape: tuple[int, ...]) -> Fl
     return np.ascontiguousarray(array, np.float64)
 
 
-def address(array: npt.NDArray[Any] | None) -> int | None:
-    """Of the data of a contiguous array; None for None. The array must outlive the call."""
+_start_of = (ctypes.c_char * 0).from_buffer  # a quarter of the time of .ctypes.data
+
+
+def address(array: npt.NDArray[Any] | None) -> Any:
+    """Of the data of a contiguous array, as a pointer argument; None for None."""
     if array is None:
         return None
-    if array.flags.writeable and array.size:  # a quarter of the time of .ctypes.data
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
-    return array.ctypes.data
+    return _start_of(array) if array.flags.writeable else array.ctypes.data  # type: ignore[arg-type]
 
 
 def as_float32(name: str, array: Float32, shape: tuple[int, ...]) -> Float32:

@@ -31,6 +31,7 @@ FOUND = np.dtype(
         ("depth_px", np.float32, LANDMARKS),
         ("auxiliary", np.float32, (2, 2)),
         ("world", np.float32, (LANDMARKS, 3)),
+        ("score", np.float32),
     ]
 )
 """A person as the landmark network sees one, in the frame: pchmr_landmarks of
@@ -50,37 +51,54 @@ visibility; world landmarks turned onto the crop's viewing ray; the crop's camer
 the crop's side, pixels; and the upright box x0, y0, x1, y1."""
 
 
-def decode_landmarks(
-    points: Float32,
-    world: Float32,
-    heatmaps: Float32 | None,
-    regions: Float64,
-    crop_size: int,
-    radius: int,
-) -> Array:
-    """(B,) `FOUND`, of the first rows of the landmark network's output.
+class LandmarkDecoder:
+    """The landmark network's answer in the frame; reads its output arrays at every call.
 
-    points: (>= B, 39, 5) float32: x, y, z in crop pixels, logits of visibility and presence.
-    world: (>= B, 39, 3) float32, metres. heatmaps: (>= B, n, n, 39) float32 logits that refine x
-    and y as `heatmaps.refine_peaks` does with that radius, or None. regions: (B, 4) float64: the
-    middle and side of each crop in the frame, pixels, and its turn, radians.
+    points: (B, 39, 5) float32: x, y, z in crop pixels, logits of visibility and presence. scores:
+    (B, 1) and world: (B, 39, 3) float32, metres. heatmaps: (B, n, n, 39) float32 logits that refine
+    x and y as `heatmaps.refine_peaks` does with that radius, or None.
 
     Raises: TypeError for another dtype, ValueError for another shape.
     """
-    rows, batch = len(points), len(regions)
-    points = as_float32("points", points, (rows, POINTS, 5))
-    world = as_float32("world", world, (rows, POINTS, 3))
-    size = 0 if heatmaps is None else heatmaps.shape[1]
-    if heatmaps is not None:
-        heatmaps = as_float32("heatmaps", heatmaps, (rows, size, size, POINTS))
-    if batch > rows:
-        raise ValueError(f"{batch} regions, but points has {rows} rows")
-    found = np.empty(batch, FOUND)
-    _library().pchmr_decode_landmarks_f32(
-        *(batch, crop_size, address(points), address(world), address(heatmaps), size, radius),
-        *(address(as_float64("regions", regions, (batch, 4))), address(found)),
-    )
-    return found
+
+    def __init__(
+        self,
+        points: Float32,
+        scores: Float32,
+        world: Float32,
+        heatmaps: Float32 | None,
+        crop_size: int,
+        radius: int,
+    ) -> None:
+        self._rows = rows = len(points)
+        size = 0 if heatmaps is None else heatmaps.shape[1]
+        given = (
+            as_float32("points", points, (rows, POINTS, 5)),
+            as_float32("scores", scores, (rows, 1)),
+            as_float32("world", world, (rows, POINTS, 3)),
+            None
+            if heatmaps is None
+            else as_float32("heatmaps", heatmaps, (rows, size, size, POINTS)),
+        )
+        self._arguments = (crop_size, *map(address, given), size, radius)
+        self._given = given  # alive as long as their addresses
+        self._function = _library().pchmr_decode_landmarks_f32
+
+    def __call__(self, regions: Float64) -> Array:
+        """(b,) `FOUND` of the first rows.
+
+        regions: (b, 4) float64: the middle and side of each crop in the frame, pixels, and its
+        turn, radians.
+
+        Raises: ValueError for another shape.
+        """
+        batch = len(regions)
+        regions = as_float64("regions", regions, (batch, 4))
+        if batch > self._rows:
+            raise ValueError(f"{batch} regions, but points has {self._rows} rows")
+        found = np.empty(batch, FOUND)
+        self._function(batch, *self._arguments, address(regions), address(found))
+        return found
 
 
 def view_people(
@@ -177,7 +195,7 @@ def _library() -> ctypes.CDLL:
     pointer, int32, int64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
     real = ctypes.c_double
     for name, arguments in (
-        ("decode_landmarks_f32", (int64, int32, *[pointer] * 3, int32, int32, pointer, pointer)),
+        ("decode_landmarks_f32", (int64, int32, *[pointer] * 4, int32, int32, pointer, pointer)),
         ("view_people_f64", (pointer, int64, *[pointer] * 3, real, real, real, pointer)),
         ("pose_rotmats_f64", (int64, int32, *[pointer] * 3)),
         ("image_target_f64", (pointer, int64, int32, *[pointer] * 9)),

@@ -31,10 +31,10 @@ __all__ = [
     "DETECTOR_SIZE",
     "LANDMARK_SIZE",
     "Detection",
+    "LandmarkDecoder",
     "Landmarks",
     "closer_rois",
     "decode_detections",
-    "decode_landmarks",
     "refine_landmarks",
     "roi_from_alignment",
     "ssd_anchors",
@@ -84,7 +84,8 @@ class Landmarks:
     auxiliary: (2, 2) float32, pixels: middle of the hips and a point above the head.
     world: (33, 3) float32, metres about the middle of the hips, x right, y down, z away, as the
         camera is held: the ROI's turn is undone.
-    score: 0..1, the network's belief that a person is in `roi`, the ROI it saw.
+    score: 0..1, the network's belief that a person is in `roi`, the ROI it saw; 0 where one of the
+        image points is no number.
     """
 
     keypoints_2d: NDArray[np.float32]
@@ -203,36 +204,41 @@ def roi_from_alignment(center: Floats, above: Floats) -> Roi:
     return Roi((x, y), size, math.atan2(dx, -dy))
 
 
-def decode_landmarks(
-    landmarks: NDArray[np.float32],
-    presence: NDArray[np.float32],
-    world: NDArray[np.float32],
-    rois: Sequence[Roi],
-    heatmaps: NDArray[np.float32] | None = None,
-) -> list[Landmarks]:
-    """One person a ROI, from the first rows of the landmark network's output.
+class LandmarkDecoder:
+    """People from the landmark network's output arrays, which it reads at every call.
 
     landmarks: (B, 39, 5): x, y, z in crop pixels, logits of visibility and presence.
     presence: (B, 1), already 0..1: the logistic is in the network. world: (B, 39, 3) metres, z
     away from the camera. heatmaps: (B, 64, 64, 39) logits; with them the image points are refined
     as MediaPipe does, without they are the network's own regression (about 2 crop pixels off).
     """
-    regions = np.array([(*roi.center, roi.size, roi.angle) for roi in rois])
-    found = person.decode_landmarks(
-        landmarks, world, heatmaps, regions.reshape(-1, 4), LANDMARK_SIZE, _REFINE_RADIUS
-    )
-    return [
-        Landmarks(
-            keypoints_2d=one["keypoints_2d"],
-            presence=one["presence"],
-            depth_px=one["depth_px"],
-            auxiliary=one["auxiliary"],
-            world=one["world"],
-            score=float(score),
-            roi=roi,
+
+    def __init__(
+        self,
+        landmarks: NDArray[np.float32],
+        presence: NDArray[np.float32],
+        world: NDArray[np.float32],
+        heatmaps: NDArray[np.float32] | None = None,
+    ) -> None:
+        self._decode = person.LandmarkDecoder(
+            *(landmarks, presence, world, heatmaps, LANDMARK_SIZE, _REFINE_RADIUS)
         )
-        for one, score, roi in zip(found, presence[:, 0], rois, strict=False)
-    ]
+
+    def __call__(self, rois: Sequence[Roi]) -> list[Landmarks]:
+        """One person a ROI, from the first rows."""
+        regions = np.array([(*roi.center, roi.size, roi.angle) for roi in rois])
+        return [
+            Landmarks(
+                keypoints_2d=one["keypoints_2d"],
+                presence=one["presence"],
+                depth_px=one["depth_px"],
+                auxiliary=one["auxiliary"],
+                world=one["world"],
+                score=float(one["score"]),
+                roi=roi,
+            )
+            for one, roi in zip(self._decode(regions), rois, strict=True)
+        ]
 
 
 def refine_landmarks(points: Floats, heatmap: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ class Camera:
         except (TypeError, ValueError) as error:
             raise refusal("not all of it is numbers") from error
 
-    @property
+    @cached_property
     def lens(self) -> tuple[float, float, float, float]:
         """fx, fy, cx, cy: the camera without its distortion."""
         return self.fx, self.fy, self.cx, self.cy

@@ -189,7 +189,7 @@ class Executor:
             owed.missing[stage.name] -= 1
             board = owed.board
             for name, value in values.items():
-                if name not in board.arrays:
+                if name not in board:
                     board[name] = np.empty((len(board.rows), *value.shape), value.dtype)
                 board[name][board.rows.index(row)] = value
 

@@ -309,7 +309,7 @@ class Pipeline(Closing):
             moved = board["translation"] + board["source"][:, root] - board["target"][:, root]
             target = (board["target"] + moved[:, None]).astype(np.float32)
         joints = self._model.regress(self.skeleton.name, vertices)
-        rotmats, betas = (board[name].astype(np.float32) for name in ("rotmats", "betas"))
+        rotmats, betas = board["rotmats"].astype(np.float32), board["betas"].astype(np.float32)
         boxes = board["box"].tolist()
         people = []
         for i, (row, found) in enumerate(zip(board.rows, board.found, strict=True)):

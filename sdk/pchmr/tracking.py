@@ -1,7 +1,6 @@
 """Follows people by their own landmarks; asks the detector only when it must."""
 
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -106,7 +105,7 @@ class RoiTracker:
             return
         seen = pose([track.landmarks.next_roi for track in self._tracks])
         tracks = [Tracked(t.track_id, found) for t, found in zip(self._tracks, seen, strict=True)]
-        tracks = [track for track in tracks if _is_person(track.landmarks, self.keep_score)]
+        tracks = [track for track in tracks if track.landmarks.score >= self.keep_score]
         self._tracks = _without_doubles(tracks) if len(tracks) > 1 else tracks
 
     def _admit(self, detections: Sequence[Detection], pose: Pose) -> None:
@@ -128,18 +127,12 @@ class RoiTracker:
             trials -= 1
             tried.append(roi)
             (found,) = pose([roi])
-            if _is_person(found, self.keep_score):
+            if found.score >= self.keep_score:
                 (found,) = pose([found.next_roi])
-            if not _is_person(found, self.enter_score):
+            if not found.score >= self.enter_score:  # or no number
                 self._rejected.append((roi, self._frame + self.forget_after))
             elif not _seen(found, self._tracks):
                 self._tracks.append(Tracked(next(self._ids), found))
-
-
-def _is_person(landmarks: Landmarks, min_score: float) -> bool:
-    """Whether they are believed, and numbers: a sum is one where all that is in it are."""
-    points = (landmarks.keypoints_2d, landmarks.auxiliary)
-    return landmarks.score >= min_score and all(math.isfinite(array.sum()) for array in points)
 
 
 def _without_doubles(tracks: Sequence[Tracked]) -> list[Tracked]:

@@ -8,7 +8,7 @@ import pytest
 from cuda_shim.shim_runtime import FakeCuda
 from person_cases import CROP, person_arrays
 
-from pchmr.blazepose import decode_landmarks
+from pchmr.blazepose import LandmarkDecoder
 from pchmr.camera import Camera
 from pchmr.crops import Roi, crop_to_image
 from pchmr.geometry import rot6d_to_rotmat
@@ -70,7 +70,8 @@ def test_landmarks_and_the_next_region(heatmaps, follow, rng, shim):
             del arrays[name]
     a = run(arrays, "pchmr_person_landmarks", 256)
     maps = a.heatmaps if heatmaps else None
-    found = decode_landmarks(a.landmarks, np.ones((2, 1)), a.world, rois_of(a.roi), maps)
+    ones = np.ones((2, 1), np.float32)
+    found = LandmarkDecoder(a.landmarks, ones, a.world, maps)(rois_of(a.roi))
     for row, person in enumerate(found):
         np.testing.assert_allclose(a.keypoints[row], person.keypoints_2d, rtol=2e-6, atol=1e-6)
         upright = ray_rotation(a.roi[row : row + 1, :2], np.zeros(1), CAMERA)[0]

@@ -12,7 +12,7 @@ from pchmr_kernels.person import (
     POINTS,
     WORLD,
     ImageTarget,
-    decode_landmarks,
+    LandmarkDecoder,
     pose_rotmats,
     view_people,
 )
@@ -37,7 +37,8 @@ def test_landmarks_in_the_frame(batch, refined, rng):
     world = rng.normal(size=(4, POINTS, 3)).astype(np.float32)
     maps = rng.normal(-1, 2, (4, 64, 64, POINTS)).astype(np.float32) if refined else None
     regions = np.concatenate([rng.uniform(100, 700, (batch, 3)), rng.uniform(-3, 3, (batch, 1))], 1)
-    found = decode_landmarks(points, world, maps, regions, 256, 4)
+    scores = rng.random((4, 1)).astype(np.float32)
+    found = LandmarkDecoder(points, scores, world, maps, 256, 4)(regions)
     assert len(found) == batch
     for row, (x, y, size, angle) in enumerate(regions):
         crop = points[row, :, :2]
@@ -46,6 +47,7 @@ def test_landmarks_in_the_frame(batch, refined, rng):
         turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
         image = (crop.astype(np.float64) - 128) @ turn.T * size / 256 + (x, y)
         one = found[row]
+        assert one["score"] == scores[row, 0]
         np.testing.assert_allclose(one["keypoints_2d"][:, :2], image[:LANDMARKS], rtol=1e-5)
         np.testing.assert_allclose(one["auxiliary"], image[LANDMARKS : LANDMARKS + 2], rtol=1e-5)
         logits = points[row, :LANDMARKS, 3:]
@@ -63,18 +65,27 @@ def test_points_that_are_no_numbers_stay_none(rng):
     points[0, 1] = 1e30
     maps = np.zeros((1, 64, 64, POINTS), np.float32)
     world = np.zeros((1, POINTS, 3), np.float32)
-    (one,) = decode_landmarks(points, world, maps, np.array([[1.0, 2, 3, 0]]), 256, 4)
+    decode = LandmarkDecoder(points, np.ones((1, 1), np.float32), world, maps, 256, 4)
+    (one,) = decode(np.array([[1.0, 2, 3, 0]]))
     assert np.isnan(one["keypoints_2d"][0]).all()
+    assert one["score"] == 0
+    points[:] = 5
+    (one,) = decode(np.array([[1.0, 2, 3, 0]]))  # of the array as it is now
+    assert one["score"] == 1
 
 
-def test_landmarks_refuse(rng):
+def test_landmarks_refuse():
     points, world = np.zeros((1, POINTS, 5), np.float32), np.zeros((1, POINTS, 3), np.float32)
+    scores, maps = np.zeros((1, 1), np.float32), np.zeros((1, 8, 9, 39), np.float32)
+    decode = LandmarkDecoder(points, scores, world, None, 256, 4)
     with pytest.raises(ValueError, match="2 regions, but points has 1 rows"):
-        decode_landmarks(points, world, None, np.zeros((2, 4)), 256, 4)
+        decode(np.zeros((2, 4)))
     with pytest.raises(ValueError, match=r"regions is \(1, 3\); expected \(1, 4\)"):
-        decode_landmarks(points, world, None, np.zeros((1, 3)), 256, 4)
+        decode(np.zeros((1, 3)))
     with pytest.raises(ValueError, match="heatmaps is"):
-        decode_landmarks(points, world, np.zeros((1, 8, 9, 39), np.float32), np.zeros((1, 4)), 8, 4)
+        LandmarkDecoder(points, scores, world, maps, 8, 4)
+    with pytest.raises(TypeError, match="scores is float64"):
+        LandmarkDecoder(points, scores.astype(np.float64), world, None, 8, 4)
 
 
 @pytest.mark.parametrize("seen", [0.0, 0.5, 1.0])

@@ -9,10 +9,10 @@ from pchmr.blazepose import (
     DETECTOR_SIZE,
     LANDMARK_SIZE,
     Detection,
+    LandmarkDecoder,
     Landmarks,
     closer_rois,
     decode_detections,
-    decode_landmarks,
 )
 from pchmr.crops import Roi, letterbox_roi, warp_crops
 from pchmr.tracking import RoiTracker, Tracked
@@ -39,7 +39,7 @@ class BlazePose:
         warp_crops(image, rois, crops, extend=True)
         out = self.landmark.run({"image": crops})
         maps = out["heatmaps"]
-        return decode_landmarks(out["landmarks"], out["presence"], out["world"], rois, maps)
+        return LandmarkDecoder(out["landmarks"], out["presence"], out["world"], maps)(rois)
 
     def step(self, tracker: RoiTracker, image: NDArray[np.uint8]) -> list[Tracked]:
         height, width = image.shape[:2]

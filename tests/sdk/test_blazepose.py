@@ -13,9 +13,9 @@ from blazepose_networks import BlazePose
 from numpy.typing import NDArray
 
 from pchmr.blazepose import (
+    LandmarkDecoder,
     closer_rois,
     decode_detections,
-    decode_landmarks,
     refine_landmarks,
     roi_from_alignment,
     ssd_anchors,
@@ -166,7 +166,7 @@ def test_decode_landmarks_by_hand() -> None:
     raw["landmarks"][1, 34, :2] = [228, 128]
     raw["world"][1, 0] = [0.0, -1.0, 0.25]
     quarter = Roi((400.0, 300.0), 512.0, math.pi / 2)
-    plain, turned = decode_landmarks(rois=[Roi((128.0, 128.0), 256.0), quarter], **raw)
+    plain, turned = LandmarkDecoder(**raw)([Roi((128.0, 128.0), 256.0), quarter])
     np.testing.assert_allclose(plain.keypoints_2d[:, :2], raw["landmarks"][0, :33, :2], rtol=1e-5)
     np.testing.assert_array_equal(plain.world, raw["world"][0, :33])
     # 64 crop pixels above the middle are 128 pixels to its right.
@@ -181,7 +181,7 @@ def test_decode_landmarks_by_hand() -> None:
 
 def test_landmarks_outlive_the_buffers() -> None:
     raw = raw_landmarks(1)
-    (person,) = decode_landmarks(rois=[Roi((1.0, 2.0), 3.0)], **raw)
+    (person,) = LandmarkDecoder(**raw)([Roi((1.0, 2.0), 3.0)])
     before = person.world.copy(), person.keypoints_2d.copy(), person.depth_px.copy()
     for buffer in raw.values():
         buffer[:] = -1
@@ -189,6 +189,18 @@ def test_landmarks_outlive_the_buffers() -> None:
         (person.world, person.keypoints_2d, person.depth_px), before, strict=True
     ):
         np.testing.assert_array_equal(array, kept)
+
+
+@pytest.mark.parametrize(("point", "number"), [(5, 0), (5, 1), (5, 3), (33, 0), (34, 1)])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nobody_is_believed_who_is_no_number(point: int, number: int, value: float) -> None:
+    raw = raw_landmarks(2)
+    raw["landmarks"][1, point, number] = value
+    roi = Roi((1.0, 2.0), 3.0)
+    sane, broken = LandmarkDecoder(**raw)([roi, roi])
+    assert sane.score == raw["presence"][0]
+    expected = raw["presence"][1] if number == 3 and value > 0 else 0  # visible for sure
+    assert broken.score == expected
 
 
 def test_refine_landmarks_by_hand() -> None:

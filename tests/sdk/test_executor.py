@@ -38,7 +38,9 @@ class Step:
 
 def board() -> Board:
     image = np.zeros((4, 4, 3), np.uint8)
-    return Board(image, Camera.from_size(4, 4), [Row(0, 0, 0, 0)], [], {"start": np.zeros(1)})
+    board = Board(image, Camera.from_size(4, 4), [Row(0, 0, 0, 0)], [])
+    board["start"] = np.zeros(1)
+    return board
 
 
 def diamond(**during: Callable[[], None]) -> list[Step]:
@@ -80,7 +82,7 @@ def test_the_board_is_filled(side_by_side: bool) -> None:
     for _ in range(3):
         filled = board()
         executor.run(filled)
-        assert {name: float(array[0]) for name, array in filled.arrays.items()} == {
+        assert {name: float(array[0]) for name, array in filled.items()} == {
             "start": 0,
             "a": 1,
             "left": 2,

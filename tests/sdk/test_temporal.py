@@ -166,7 +166,7 @@ def test_after_an_error_all_begins_anew(clips: Clips) -> None:
     for frame in range(4):
         executor.run(board_of(frame, clips))
     broken = board_of(4, clips)
-    del broken.arrays["x"]
+    del broken["x"]
     with pytest.raises(KeyError):
         executor.run(broken)
     assert executor.owed == 0

@@ -200,12 +200,11 @@ def test_reset_forgets_people_but_not_ids() -> None:
     assert ids(scene.step(tracker)) == [1]
 
 
-@pytest.mark.parametrize("name", ["keypoints_2d", "auxiliary", "score"])
-def test_broken_landmarks_end_a_track(name: str) -> None:
+@pytest.mark.parametrize("score", [0.0, np.nan])
+def test_who_is_not_believed_ends_a_track(score: float) -> None:
     scene, tracker = Scene({"a": (300, 300)}), RoiTracker()
     scene.step(tracker)
-    broken = landmarks_at(300, 300)
-    broken = replace(broken, **{name: getattr(broken, name) * np.nan})
+    broken = replace(landmarks_at(300, 300), score=score)
     assert tracker.step(list, lambda rois: [broken] * len(rois)) == []
 
 

@@ -21,17 +21,18 @@ typedef struct {
     float depth_px[PCHMR_LANDMARKS];
     float auxiliary[2][2];
     float world[PCHMR_LANDMARKS][3];
+    float score; /* 0 where a point in the image is no number */
 } pchmr_landmarks;
 
 /* The network's answer in the frame: found (B).
  *
- * points: (B, 39, 5), x, y, z in pixels of the crop, logits of visibility and presence. world: (B, 39,
- * 3) metres. heatmaps: (B, map_size, map_size, 39) logits that refine x and y in windows of `radius`
+ * points: (B, 39, 5), x, y, z in pixels of the crop, logits of visibility and presence. scores: (B).
+ * world: (B, 39, 3) metres. heatmaps: (B, map_size, map_size, 39) logits that refine x and y in windows of `radius`
  * cells, or null. regions: (B, 4) that the crops, `crop_size` pixels to a side, show. */
 PCHMR_API void pchmr_decode_landmarks_f32(int64_t batch, int32_t crop_size, const float *points,
-                                          const float *world, const float *heatmaps,
-                                          int32_t map_size, int32_t radius, const double *regions,
-                                          pchmr_landmarks *found);
+                                          const float *scores, const float *world,
+                                          const float *heatmaps, int32_t map_size, int32_t radius,
+                                          const double *regions, pchmr_landmarks *found);
 
 /* A person before the camera: landmarks as the stages between the networks take them. */
 typedef struct {

@@ -20,21 +20,22 @@ void fetch_window(const float *maps, int size, int n, float cell, int radius, co
             __builtin_prefetch(maps + (int64_t(i) * size + j) * kPoints + n);
 }
 
-void decode(int32_t crop_size, const float *points, const float *world, const float *maps,
-            int32_t map_size, int32_t radius, const Roi &roi, pchmr_landmarks *found) {
+void decode(int32_t crop_size, const float *points, float score, const float *world,
+            const float *maps, int32_t map_size, int32_t radius, const Roi &roi,
+            pchmr_landmarks *found) {
     double affine[6];
     crop_to_image(roi, crop_size, affine);
     const float c = cos(roi.angle), s = sin(roi.angle), scale = roi.size / crop_size;
     const float cell = maps ? float(crop_size) / map_size : 1;
+    for (int n = 0; maps && n < kLandmarks + 2; ++n)
+        fetch_window(maps, map_size, n, cell, radius, points + 5 * n);
     for (int n = 0; n < kLandmarks + 2; ++n) {
         const float *point = points + 5 * n;
         float x = point[0], y = point[1];
-        if (maps) {
-            if (n < kLandmarks + 1) fetch_window(maps, map_size, n + 1, cell, radius, point + 5);
-            refine_peak(maps, map_size, map_size, kPoints, n, cell, radius, &x, &y);
-        }
+        if (maps) refine_peak(maps, map_size, map_size, kPoints, n, cell, radius, &x, &y);
         const float u = affine[0] * x + affine[1] * y + affine[2];
         const float v = affine[3] * x + affine[4] * y + affine[5];
+        if (!isfinite(u) || !isfinite(v)) score = 0;
         if (n >= kLandmarks) {
             found->auxiliary[n - kLandmarks][0] = u, found->auxiliary[n - kLandmarks][1] = v;
             continue;
@@ -47,7 +48,9 @@ void decode(int32_t crop_size, const float *points, const float *world, const fl
         upright[0] = c * metric[0] - s * metric[1];
         upright[1] = s * metric[0] + c * metric[1];
         upright[2] = metric[2];
+        if (!isfinite(keypoint[2])) score = 0;
     }
+    found->score = score;
 }
 
 void tight_box(const double (*points)[3], double seen, double width, double height, double *box) {
@@ -69,12 +72,13 @@ void tight_box(const double (*points)[3], double seen, double width, double heig
 }  // namespace
 
 void pchmr_decode_landmarks_f32(int64_t batch, int32_t crop_size, const float *points,
-                                const float *world, const float *heatmaps, int32_t map_size,
-                                int32_t radius, const double *regions, pchmr_landmarks *found) {
+                                const float *scores, const float *world, const float *heatmaps,
+                                int32_t map_size, int32_t radius, const double *regions,
+                                pchmr_landmarks *found) {
     const int64_t map = int64_t(map_size) * map_size * kPoints;
     for (int64_t b = 0; b < batch; ++b) {
         const double *r = regions + 4 * b;
-        decode(crop_size, points + b * kPoints * 5, world + b * kPoints * 3,
+        decode(crop_size, points + b * kPoints * 5, scores[b], world + b * kPoints * 3,
                heatmaps ? heatmaps + b * map : nullptr, map_size, radius, {r[0], r[1], r[2], r[3]},
                found + b);
     }

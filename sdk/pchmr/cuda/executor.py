@@ -109,8 +109,8 @@ class CudaExecutor:
         if board.rows:
             results = self._frames.results(board.rois)
             results["placed"] = results["placed"] > 0
-            given = set(board.arrays) | {"roi", "score"}
-            board.arrays.update({n: x for n, x in results.items() if n not in given})
+            given = set(board) | {"roi", "score"}
+            board.update({n: x for n, x in results.items() if n not in given})
             self.latency_ms["download"] = (perf_counter_ns() - begin) / 1e6
         return [board]
 

@@ -198,5 +198,6 @@ def _landmarks(results: dict[str, np.ndarray], row: int, roi: Roi) -> Landmarks:
     points, presence, depth, auxiliary, world = (
         results[name][row].astype(np.float32) for name in names
     )
-    score = float(results["score"][row, 0])
+    seen = np.isfinite(points).all() and np.isfinite(auxiliary).all()
+    score = float(results["score"][row, 0]) if seen else 0.0
     return Landmarks(points, presence, depth, auxiliary, world, score, roi)

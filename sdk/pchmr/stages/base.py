@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -28,38 +28,33 @@ class Row:
     epoch: int = 0  # + 1 each time the slot is given to another track
 
 
-@dataclass
-class Board:
-    """The arrays that stages read and write, one row a person, for one frame.
+class Board(dict[str, np.ndarray]):
+    """The arrays that stages read and write, one row a person, for one frame: name -> (rows, ...),
+    written by exactly one stage (its `gives`).
 
-    image: (H, W, 3) uint8 BGR. rois: the square crop of each row.
-    arrays: name -> (rows, ...), written by exactly one stage (its `gives`).
-    found: who each row is, as the frame's own landmarks. t_ns: of the frame. size: its (width,
-    height), also when the image is gone.
+    image: (H, W, 3) uint8 BGR. rois: the square crop of each row. found: who each row is, as the
+    frame's own landmarks. t_ns: of the frame. size: its (width, height), also when the image is
+    gone.
     """
 
-    image: np.ndarray
-    camera: Camera
-    rows: Sequence[Row]
-    rois: Sequence[Roi]
-    arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    found: Sequence[Landmarks] = ()
-    t_ns: int = 0
-    size: tuple[int, int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.size = self.image.shape[1], self.image.shape[0]
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self.arrays[name]
-
-    def __setitem__(self, name: str, array: np.ndarray) -> None:
-        self.arrays[name] = array
+    def __init__(
+        self,
+        image: np.ndarray,
+        camera: Camera,
+        rows: Sequence[Row],
+        rois: Sequence[Roi],
+        found: Sequence[Landmarks] = (),
+        t_ns: int = 0,
+    ) -> None:
+        super().__init__()
+        self.image, self.camera, self.t_ns = image, camera, t_ns
+        self.rows, self.rois, self.found = rows, rois, found
+        self.size = image.shape[1], image.shape[0]
 
     def park(self) -> None:
         """Make it fit to wait for later frames: arrays of its own, and no image."""
         self.image = np.empty((0, 0, 3), np.uint8)
-        self.arrays = {name: array.copy() for name, array in self.arrays.items()}
+        self.update({name: array.copy() for name, array in self.items()})
 
 
 class Stage(Protocol):

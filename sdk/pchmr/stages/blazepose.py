@@ -12,10 +12,10 @@ from pchmr_kernels.person import view_people
 
 from ..blazepose import (
     Detection,
+    LandmarkDecoder,
     Landmarks,
     closer_rois,
     decode_detections,
-    decode_landmarks,
 )
 from ..crops import Roi, letterbox_roi, warp_crops
 from ..tracking import Detection as AnyDetection
@@ -54,6 +54,7 @@ class LandmarkNetwork:
 
     def __init__(self, engine: Engine, max_people: int, threads: int) -> None:
         self._engine = BatchedEngine(engine, max_people, threads)
+        self._decoders: dict[int, LandmarkDecoder] = {}  # by the number of people
         self._rois: Sequence[Roi]
         self._context: Context
 
@@ -68,14 +69,13 @@ class LandmarkNetwork:
 
     def collect(self) -> list[Landmarks]:
         """Landmarks of each crop, in the full frame."""
-        buffers = self._context.buffers
-        return decode_landmarks(
-            buffers["landmarks"],
-            buffers["presence"],
-            buffers["world"],
-            self._rois,
-            buffers.get("heatmaps"),
-        )
+        people = len(self._rois)
+        if people not in self._decoders:
+            found = self._engine.arrays(people)
+            self._decoders[people] = LandmarkDecoder(
+                found["landmarks"], found["presence"], found["world"], found.get("heatmaps")
+            )
+        return self._decoders[people](self._rois)
 
 
 class Detector(Protocol):
