@@ -28,7 +28,6 @@ from .onnx_graph import drop_unused, save_graph
 Rows = Mapping[str, NDArray[Any]]
 FP8_LARGEST = 448.0
 FP8_OPSET, FP8_IR_VERSION = 19, 9  # the first that have E4M3
-QUANTISERS = ("nncf", "onnxruntime")
 
 
 def write_int8(
@@ -40,9 +39,8 @@ def write_int8(
     quantiser: "nncf" (better and faster in OpenVINO) or "onnxruntime".
     Raises: MissingDependency.
     """
-    package = {"nncf": "nncf", "onnxruntime": "onnxruntime"}[quantiser]
-    if find_spec(package) is None:
-        raise MissingDependency(package, "export", f"quantising with {quantiser}")
+    if find_spec(quantiser) is None:
+        raise MissingDependency(quantiser, "export", f"quantising with {quantiser}")
     model = plain_weights(ir.load(source))
     kept = kept_nodes(model, keep)
     with tempfile.TemporaryDirectory() as folder:

@@ -5,6 +5,7 @@ inputs = recorded_inputs(bundle, frames)           # stage -> {input: rows}
 vertices = run_meshes(bundle, frames)              # one (V, 3) a frame and person
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -134,7 +135,9 @@ def run_people(
     float32 on two backends differs by 5 mm a vertex after a few frames.
     """
     found: list[list[Person]] = []
-    pipeline = Pipeline.load(bundle, topology, threads=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # untrained weights, approximate conversions
+        pipeline = Pipeline.load(bundle, topology, threads=1)
     if course is not None:
         finder = pipeline._finder
         finder.tracker = _Follower(finder.tracker, course)  # type: ignore[assignment]

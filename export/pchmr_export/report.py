@@ -111,31 +111,9 @@ def _markdown(
     facts = ", ".join(f"{name} {value}" for name, value in machine().items())
     yield f"# {bundle.manifest.name}\n\n{facts}\n"
     failed = [f"{gate.stage}: {gate.output} on {gate.backend}" for gate in gates if not gate.passed]
-    verdict = f"{len(gates)} gates, {len(failed) or 'none'} failed"
-    yield ". ".join([verdict, *(["; ".join(failed)] if failed else [])])
-    stages = bundle.manifest.stages
-    yield "\n## Stages\n"
-    yield from _table(
-        ("stage", "role", "takes", "gives", "multiply-adds, 10^6", "parameters, 10^6", "licence"),
-        (
-            (
-                *(stage.name, stage.role),
-                *("; ".join(map(str, specs)) for specs in (stage.inputs, stage.outputs)),
-                *(_millions(stage.macs), _millions(stage.params)),
-                stage.provenance.licence,
-            )
-            for stage in stages
-        ),
-    )
-    yield "\n## Graphs, the first one of a stage runs by default\n"
-    yield from _table(
-        ("stage", "precision", "file", "MB", "note"),
-        (
-            (stage.name, g.precision, g.file, _megabytes(bundle.root, g), "; ".join(g.notes))
-            for stage in stages
-            for g in stage.graphs
-        ),
-    )
+    yield f"{len(gates)} gates, {len(failed) or 'none'} failed."
+    yield from (f"- {name}" for name in failed)
+    yield from _stages(bundle)
     yield "\n## Gates: framework against engines, greatest difference\n"
     yield from _table(
         ("stage", "output", "backend", "precision", "found", "allowed", "unit"),
@@ -160,15 +138,46 @@ def _markdown(
     if refused:
         yield "\n## Kept in float32, and why\n"
         yield from (f"- {line}" for line in refused)
-    if times:
-        yield "\n## Time of a run, one row, one thread\n"
-        before = {t.stage: t.ms for t in times if t.label == "torch"}
-        share = {t: f"{t.ms / before[t.stage]:.2f}" for t in times if t.stage in before}
-        rows = ((t.stage, t.label, _g(t.ms), _g(t.p95), share.get(t, "")) for t in times)
-        yield from _table(("stage", "engine", "median ms", "p95 ms", "of torch"), rows)
+    yield from _times(times)
     yield "\n## Pictures\n"
     for file, title in pictures.items():
         yield f"{title}\n\n![{title}]({file})\n"
+
+
+def _stages(bundle: Bundle) -> Iterator[str]:
+    stages = bundle.manifest.stages
+    yield "\n## Stages\n"
+    yield from _table(
+        ("stage", "role", "takes", "gives", "multiply-adds, 10^6", "parameters, 10^6", "licence"),
+        (
+            (
+                *(stage.name, stage.role),
+                *("; ".join(map(str, specs)) for specs in (stage.inputs, stage.outputs)),
+                *(_millions(stage.macs), _millions(stage.params)),
+                stage.provenance.licence,
+            )
+            for stage in stages
+        ),
+    )
+    yield "\n## Graphs, the first one of a stage runs by default\n"
+    yield from _table(
+        ("stage", "precision", "file", "MB", "note"),
+        (
+            (stage.name, g.precision, g.file, _megabytes(bundle.root, g), "; ".join(g.notes))
+            for stage in stages
+            for g in stage.graphs
+        ),
+    )
+
+
+def _times(times: Sequence[StageTime]) -> Iterator[str]:
+    if not times:
+        return
+    yield "\n## Time of a run, one row, one thread\n"
+    before = {t.stage: t.ms for t in times if t.label == "torch"}
+    share = {t: f"{t.ms / before[t.stage]:.2f}" for t in times if t.stage in before}
+    rows = ((t.stage, t.label, _g(t.ms), _g(t.p95), share.get(t, "")) for t in times)
+    yield from _table(("stage", "engine", "median ms", "p95 ms", "of torch"), rows)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

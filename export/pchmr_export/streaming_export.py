@@ -43,14 +43,13 @@ from pchmr_training.streaming_videopose3d import StreamingVideoPose3D, VideoPose
 from .examples import Arrays, parity_arrays
 from .gates import check_power, installed_backends, output_parity
 from .onnx_graph import StageFile, export_graph
+from .stage_forms import MESH_OUTPUTS
 
 RATE_HZ = 50.0
 """Human3.6M's frames a second, at which VideoPose3D was trained."""
 
 WINDOW, KEEP = 20, (6, 14)
 """HMMR's window, and the frames of it that see enough to either side."""
-
-MESH_OUTPUTS = ("rotmats", "betas", "cam")
 
 
 @dataclass(frozen=True)

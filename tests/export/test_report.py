@@ -51,7 +51,7 @@ def test_report_names_everything_and_the_bundle_stays_one(lifter: Bundle) -> Non
     bad = replace(GATE, output="landmarks", value=0.2)
     path = write_report(bundle, [GATE, bad], lowered, TIMES)
     text = path.read_text()
-    assert "2 gates, 1 failed. lifter: landmarks on openvino" in text
+    assert "2 gates, 1 failed.\n- lifter: landmarks on openvino\n" in text
     assert "| lifter | joints | onnxruntime | fp16 | 0.2 | 0.4 | 0.9 | 1 | mm |" in text
     assert f"- {refused[0]}" in text
     facts = json.loads((path.parent / "report.json").read_text())
