@@ -12,8 +12,8 @@ from ..smoothing import BoneFilter, Filter, OneEuro, PlaceFilter, PointFilter, R
 from .base import Board, Stage, TemporalStage
 
 POSE = OneEuro(least_hz=2.0, slope=3.0, speed_hz=4.0)
-"""Of joint rotations and bone directions: Hz, and Hz for each radian a second. The speed at once: legs
-that swing lag by a third less than with the usual 1 Hz."""
+"""Of joint rotations and bone directions: Hz, and Hz for each radian a second. The speed is
+believed soon: legs that swing lag by a third less than at 1 Hz."""
 LENGTHS = OneEuro(least_hz=0.5, slope=0.0)
 """Of bones: they do not change."""
 SHAPE = OneEuro(least_hz=0.5, slope=0.0)
