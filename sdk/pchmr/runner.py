@@ -95,10 +95,10 @@ def run_source(
 
     log = LatencyLog()
     with ExitStack() as stack:
+        write = stack.enter_context(_overlay_writer(source, outputs.overlay))
         results = stack.enter_context(
             ResultWriter(outputs.results, pipeline.body.faces, outputs.json, bundle=pipeline.bundle)
         )
-        write = stack.enter_context(_overlay_writer(source, outputs.overlay))
         delay = Delay[KeptFrame](pipeline)
 
         def note(done: Sequence[tuple[KeptFrame, Sequence[Person]]]) -> None:
@@ -137,11 +137,9 @@ def run_source(
 @contextmanager
 def _overlay_writer(source: Source, path: Path) -> Iterator[Write]:
     """A function that writes one overlay, made for the kind of the source."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     if source.kind == "photo":
         yield lambda frame, image: write_photo(path, image)
     elif source.kind == "folder":
-        path.mkdir(exist_ok=True)
         yield lambda frame, image: write_photo(path / _photo_name(str(frame.path)), image)
     else:
         with VideoWriter(path, source.fps, source.size) as video:

@@ -121,7 +121,7 @@ class VideoWriter(Closing):
 
         Raises:
             PchmrError: encoding failed; `path` holds what was encoded before that, or, where there
-                was no room to make it, the file in which it grew.
+                was no room to make it, the file in which it grew, which goes if it shows nothing.
         """
         if self._closed:
             return self.path
@@ -132,9 +132,14 @@ class VideoWriter(Closing):
             try:
                 _move_index_first(self._part, self.path)
             except (av.error.FFmpegError, OSError) as error:
+                first = self._error if isinstance(self._error, OSError) else error
+                mend = "make room, or name another one"
+                if _shows_something(self._part):
+                    mend = f"what was encoded is in {self._part}: make room, and rename it"
+                else:
+                    self._part.unlink()
                 raise PchmrError(
-                    f"{self.path} cannot be written ({error.strerror or error}); what was encoded "
-                    f"is in {self._part}: make room, and rename it"
+                    f"{self.path} cannot be written ({first.strerror or first}): {mend}"
                 ) from error
         self._part.unlink(missing_ok=True)
         self._check()
@@ -183,6 +188,14 @@ def _fit(image: Image, size: tuple[int, int]) -> Image:
         image, inner, interpolation=cv2.INTER_AREA
     )
     return fitted
+
+
+def _shows_something(fragmented: Path) -> bool:
+    try:
+        with av.open(str(fragmented)) as video:
+            return any(x.size and not x.is_corrupt for x in video.demux(video=0))
+    except (av.error.FFmpegError, IndexError):  # not even a stream
+        return False
 
 
 def _move_index_first(fragmented: Path, path: Path) -> None:

@@ -22,6 +22,7 @@ from people_made_up import FACES
 
 from pchmr.live import Action, View, names_of_recordings
 from pchmr.live.recorder import Recorder
+from pchmr.results import ResultWriter
 from pchmr.runner import Outputs
 from pchmr.sources import Source
 from pchmr_engines.errors import InputError
@@ -146,6 +147,20 @@ def test_a_full_disk_ends_the_recorder(tmp_path: Path, monkeypatch: pytest.Monke
     assert not feeder.is_alive()
     recorder.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recording_that_could_not_be_finished_is_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(writer: ResultWriter) -> None:
+        writer._scratch.cleanup()
+        raise OSError("no space left")
+
+    monkeypatch.setattr(ResultWriter, "close", full)
+    session = make_session(frames(3), recordings=recordings(tmp_path), record=True)
+    with pytest.raises(OSError, match="no space left"), session:
+        session.run(FakeViewer())
+    assert session.written == []
 
 
 @pytest.mark.parametrize("wait", [False, True])

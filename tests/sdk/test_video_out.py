@@ -1,6 +1,7 @@
 """The written video read back: pictures, times and sizes; interrupted, killed and refused."""
 
 import errno
+import os
 from pathlib import Path
 
 import av
@@ -121,6 +122,22 @@ def test_video_out_that_cannot_be_made_keeps_its_parts(tmp_path: Path, monkeypat
         writer.close()
     (part,) = tmp_path.iterdir()
     assert len(read_back(part)) == 1
+
+
+@pytest.mark.parametrize("room", [0, 100, 1500])
+def test_video_out_that_shows_nothing_leaves_nothing(room: int, tmp_path: Path, monkeypatch):
+    """As on a disk with no room but for the beginning of the first fragment."""
+
+    def full(part: Path, *_: object) -> None:
+        os.truncate(part, room)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    writer = VideoWriter(tmp_path / "out.mp4", 25, SIZE)
+    writer.write(quadrants())
+    monkeypatch.setattr("pchmr.writers._move_index_first", full)
+    with pytest.raises(PchmrError, match=r"written \(No space .*: make room, or name another one$"):
+        writer.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_video_out_without_frames_leaves_nothing(tmp_path: Path) -> None:

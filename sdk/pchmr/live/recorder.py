@@ -27,7 +27,7 @@ class Recorder(Closing):
     is the mp4's time.
 
     The mesh is the calibrated one, whatever is shown. close: after that both files are whole.
-    recorded, missed: frames so far, and those it had no time for.
+    recorded, missed: frames so far, and those it had no time for. whole: both files are there.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Recorder(Closing):
         Raises:
             InputError: the place cannot be written to.
         """
-        self.outputs, self.recorded, self.missed = outputs, 0, 0
+        self.outputs, self.recorded, self.missed, self.whole = outputs, 0, 0, False
         self._wait, self._renderer = wait, Renderer(faces)
         self._begin_ns: int | None = None
         self._results = ResultWriter(outputs.results, faces, bundle=bundle)
@@ -87,9 +87,10 @@ class Recorder(Closing):
 
     def _run(self) -> None:
         try:
-            with self._results, self._video:
+            with self._video, self._results:  # where both fail, the video says more
                 for result in self._waiting:
                     self._write(result)
+            self.whole = self.recorded > 0
         except BaseException as error:
             self._error = error
 

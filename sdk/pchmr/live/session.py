@@ -156,7 +156,7 @@ class LiveSession(Closing):
                 recorder.close()
             finally:
                 self._missed += recorder.missed
-                self.written += [recorder.outputs] if recorder.recorded else []
+                self.written += [recorder.outputs] if recorder.whole else []
         elif self._recordings is not None:
             pipeline, wait = self.topologies.current, not self.source.latest
             recorder = Recorder(
