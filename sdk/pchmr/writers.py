@@ -76,7 +76,9 @@ class VideoWriter(Closing):
             )
             self._add_stream(quality, preset, threads)
         except (av.error.FFmpegError, OSError) as error:
-            raise InputError(f"{path} cannot be written ({error}): name another place") from error
+            raise InputError(
+                f"{path} cannot be written ({error.strerror or error}): name another place"
+            ) from error
         except ValueError as error:
             raise PchmrError(
                 f"this build of the package av has no libx264 ({error}): "

@@ -309,5 +309,5 @@ def test_a_bug_keeps_what_was_done(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written(video: Path, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(InputError, match=r"taken/walk\.npz cannot be written"):
+    with pytest.raises(InputError, match=r"taken/walk\.mp4 cannot be written"):
         run(video, tmp_path / "taken")
