@@ -16,6 +16,7 @@ from pchmr_export.custom_stage import load_custom
 from pchmr_export.examples import form_examples
 from pchmr_export.latency import stage_times
 from pchmr_export.ready import ready_recipe
+from pchmr_export.report import stage_errors
 from pchmr_export.stage_build import stage_module
 from pchmr_export.torch_programs import OPEN_MODULES
 
@@ -55,3 +56,11 @@ def test_custom_modules_are_timed_too(tmp_path: Path, monkeypatch: pytest.Monkey
         vertices, cam = modules["generator"]()(torch.from_numpy(image))
     assert (vertices.shape[1:], cam.shape[1:]) == ((6890, 3), (3,))
     assert np.isfinite(vertices.numpy()).all()
+
+
+def test_pictures_leave_out_the_state_of_a_stream(open_bundle: Bundle) -> None:
+    stage = open_bundle.stage("lifter")
+    outputs = [output for (_, output), _ in stage_errors(open_bundle, stage)]
+    assert set(outputs) == {"joints", "landmarks"}
+    streaming = replace(stage, settings={**stage.settings, "state": {"memory": "landmarks"}})
+    assert {output for (_, output), _ in stage_errors(open_bundle, streaming)} == {"joints"}
