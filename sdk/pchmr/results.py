@@ -96,8 +96,8 @@ class ResultWriter(Closing):
     joint_confidence (N, J); keypoints_2d (N, 33, 3); rotmats (N, K, 3, 3); betas; transl
     (N, 3); bbox; camera (fx, fy, cx, cy); frame; t_ns; track_id; score; valid; and once:
     faces (F, 3), frames (how many were read) and, where `bundle` is given, its name (bundle), the
-    hash of its body (body_sha256) and the joints' skeleton. Rows of several `groups` are kept
-    apart, under "<group>_vertices" and so on.
+    hash of its body (body_sha256) and the joints' skeleton, and, where given, the `source`'s name.
+    Rows of several `groups` are kept apart, under "<group>_vertices" and so on.
     json_path: the same without vertices and rotmats, as {"frames": [{"frame", "people"}, ...]}.
     An interrupted run leaves what was done so far, complete and readable.
 
@@ -112,9 +112,12 @@ class ResultWriter(Closing):
         json_path: Path | str | None = None,
         groups: Sequence[str] = ("",),
         bundle: Bundle | None = None,
+        source: str = "",
     ) -> None:
         self.path, self.frames = Path(path), 0
         self._once = {"faces": faces, **_about(bundle)}
+        if source:
+            self._once["source"] = np.array(source)
         with _writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._scratch = tempfile.TemporaryDirectory(prefix=".results-", dir=self.path.parent)
@@ -146,6 +149,15 @@ class ResultWriter(Closing):
                         np.lib.format.write_array(entry, array, allow_pickle=False)
             part.replace(self.path)
         return self.path
+
+
+def source_of(path: Path) -> str:
+    """The input whose results a file holds; "" where it does not tell, or is none."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return str(stored["source"])
+    except (OSError, KeyError, ValueError, IndexError, zipfile.BadZipFile):
+        return ""
 
 
 def _about(bundle: Bundle | None) -> dict[str, np.ndarray]:

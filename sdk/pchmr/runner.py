@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter_ns
 
@@ -19,7 +19,7 @@ from .media import Frame, Image, Source, VideoWriter, write_photo
 from .overlay import Renderer
 from .people import Person
 from .pipeline import Pipeline
-from .results import ResultWriter
+from .results import ResultWriter, source_of
 
 PHOTO_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov"}
@@ -31,11 +31,15 @@ Write = Callable[[Frame, Image], object]
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where a run writes. overlay: a photo, a video or, for a folder of photos, a folder."""
+    """Where a run writes. overlay: a photo, a video or, for a folder of photos, a folder.
+
+    source: the input's name and its folder's, kept in the results.
+    """
 
     overlay: Path
     results: Path
     json: Path | None = None
+    source: str = field(default="", compare=False)
 
     @classmethod
     def beside(cls, out: Path, source: Source, given: str, json: bool) -> Outputs:
@@ -64,7 +68,18 @@ class Outputs:
             overlay, results = out / name, out / f"{stem}.npz"
         if overlay.resolve() == here:
             raise InputError(f"output {overlay} is the input: name another place with -o")
-        return cls(overlay, results, results.with_suffix(".json") if json else None)
+        name = "/".join(here.parts[-2:]) if here.exists() else "live"  # a URL may hold a password
+        return cls(overlay, results, results.with_suffix(".json") if json else None, name)
+
+    def check_not_of_another(self) -> None:
+        """Raises: InputError where the results of another input would be replaced, as those of
+        walk.jpg by those of walk.mp4."""
+        other = source_of(self.results)
+        if self.source and other not in ("", self.source):
+            raise InputError(
+                f"{self.results} holds the results of {other}: name another place with -o, or "
+                "remove it"
+            )
 
 
 def run_source(
@@ -80,9 +95,10 @@ def run_source(
     limit: stop after so many frames. A KeyboardInterrupt ends a live source, and is no error.
 
     Raises:
-        InputError: the input was cut short, or no frame held a person. All outputs are written
-            before.
+        InputError: the input was cut short, or no frame held a person; all outputs are written
+            before. Results of another input are there.
     """
+    outputs.check_not_of_another()
     if draw is None:
         renderer = Renderer(pipeline.body.faces)
 
@@ -97,7 +113,13 @@ def run_source(
     with ExitStack() as stack:
         write = stack.enter_context(_overlay_writer(source, outputs.overlay))
         results = stack.enter_context(
-            ResultWriter(outputs.results, pipeline.body.faces, outputs.json, bundle=pipeline.bundle)
+            ResultWriter(
+                outputs.results,
+                pipeline.body.faces,
+                outputs.json,
+                bundle=pipeline.bundle,
+                source=outputs.source,
+            )
         )
         delay = Delay[KeptFrame](pipeline)
 

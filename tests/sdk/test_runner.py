@@ -158,6 +158,24 @@ def test_the_input_is_never_replaced(photos: Path, video: Path, tmp_path: Path) 
         outputs_of(nested, tmp_path)
 
 
+def test_results_of_another_input_are_never_replaced(photos: Path, tmp_path: Path) -> None:
+    """Those of the same one are, of one that is called alike or nearly alike are not."""
+    other = write_photo(tmp_path / "others" / "a.jpg", picture())
+    bitmap = write_photo(photos / "a.bmp", picture())
+    video = write_video(photos / "a.mp4", [picture()] * 2)
+    out = tmp_path / "out"
+    run(photos / "a.jpg", out)
+    before = (out / "a.npz").read_bytes()
+    for given in (other, bitmap, video):
+        with pytest.raises(
+            InputError, match=r"a\.npz holds the results of photos/a\.jpg: name ano"
+        ):
+            run(given, out)
+    assert (out / "a.npz").read_bytes() == before
+    assert sorted(path.name for path in out.iterdir()) == ["a.json", "a.npz", "a.png"]
+    run(photos / "a.jpg", out)
+
+
 # Runs
 
 

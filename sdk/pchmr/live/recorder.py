@@ -49,7 +49,7 @@ class Recorder(Closing):
         self.outputs, self.recorded, self.missed, self.whole = outputs, 0, 0, False
         self._wait, self._renderer = wait, Renderer(faces)
         self._begin_ns: int | None = None
-        self._results = ResultWriter(outputs.results, faces, bundle=bundle)
+        self._results = ResultWriter(outputs.results, faces, bundle=bundle, source=outputs.source)
         try:
             self._video = VideoWriter(outputs.overlay, source.fps, source.size)
         except BaseException:
@@ -125,4 +125,4 @@ def names_of_recordings(out: Path, source: Source, given: str) -> Iterator[Outpu
         )
         named = number == 1 and out.suffix.lower() in VIDEO_SUFFIXES and not out.is_dir()
         if named or not (overlay.exists() or results.exists()):
-            yield Outputs(overlay, results)
+            yield replace(first, overlay=overlay, results=results)
