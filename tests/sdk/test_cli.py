@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import ModuleType
 
 import av
 import cv2
@@ -17,6 +18,7 @@ from command_line import Outcome, count_frames, read_npz, write_video
 from numpy.typing import NDArray
 
 import pchmr
+from pchmr.__main__ import main as start
 from pchmr.cli import main as cli
 from pchmr.cli.doctor import OPTIONAL
 from pchmr.media import write_photo
@@ -223,7 +225,7 @@ def test_the_demo_into_a_file(
 
 def test_the_installed_command_lists_its_verbs() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "from pchmr.cli.main import main; main()", "--help"],
+        [sys.executable, "-c", "from pchmr.__main__ import main; main()", "--help"],
         capture_output=True,
         text=True,
         env={"COLUMNS": "200", "PATH": "", "PYTHONIOENCODING": "utf-8"},
@@ -281,6 +283,21 @@ def test_native_kernels_that_cannot_be_used(
     monkeypatch.delenv("PCHMR_ISA")
     native.library.cache_clear()
     assert native.instruction_set() == native.instruction_sets()[-1]
+
+
+class _Interrupted(ModuleType):
+    def __getattr__(self, name: str) -> None:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_while_it_starts_is_quiet(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "pchmr.cli.main", _Interrupted("main"))
+    with pytest.raises(SystemExit) as exit:
+        start()
+    assert exit.value.code == 130
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def _warning_line(
 
 
 def main() -> None:
-    """Entry point: a user's error is one line and exit code 1; a bug keeps its traceback."""
+    """A user's error is one line and exit code 1; a bug keeps its traceback."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # our own line says what is wrong
     warnings.formatwarning = _warning_line
     try:
