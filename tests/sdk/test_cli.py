@@ -153,6 +153,12 @@ def test_outputs_of_another_kind(out: str, command: Run, photo: Path, tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["astronaut.png"]
 
 
+def test_several_inputs(command: Run) -> None:
+    """As a shell makes them of *.jpg."""
+    error = command("run", "a.jpg", "b.jpg", "--people", 2, "c.jpg").error
+    assert error == "pchmr: one input, not 3: give the folder that holds the photos"
+
+
 def test_the_input_is_never_replaced(command: Run, photo: Path) -> None:
     before = photo.read_bytes()
     assert "is the input" in command("run", photo, "-o", photo.parent).error

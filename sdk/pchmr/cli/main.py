@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from importlib.metadata import EntryPoint, entry_points, version
+from inspect import signature
 from typing import Annotated, Any
 
 import typer
@@ -61,7 +62,9 @@ def _add_verb(app: typer.Typer, entry: EntryPoint) -> None:
         app.add_typer(verb, name=entry.name, short_help=verb.info.help)
     else:
         first = (verb.__doc__ or "").strip().partition("\n")[0]
-        app.command(entry.name, short_help=first)(verb)
+        # One that takes the context looks at further arguments itself.
+        more = {"allow_extra_args": "context" in signature(verb).parameters}
+        app.command(entry.name, short_help=first, context_settings=more)(verb)
 
 
 def make_app() -> typer.Typer:

@@ -29,6 +29,7 @@ def run(
         ),
     ],
     options: PipelineOptions,
+    context: typer.Context,
     out: Annotated[
         Path,
         typer.Option(
@@ -54,12 +55,15 @@ def run(
     pchmr run photos/ -o out/ --topology serial --write-json
     pchmr run walk.mp4 --detector yolox_s.onnx --camera-file lens.json
     """
-    from pchmr_engines.errors import PchmrError
+    from pchmr_engines.errors import InputError, PchmrError
 
     from ..media import open_source
     from ..pipeline import Pipeline
     from ..runner import Outputs, run_source
 
+    if context.args:
+        others = len(context.args)
+        raise InputError(f"one input, not {1 + others}: give the folder that holds the photos")
     input = source_named(input)
     with open_source(input) as source:
         outputs = Outputs.beside(out, source, input, write_json)
