@@ -30,6 +30,21 @@ def test_the_summary_of_times() -> None:
     assert TimingLog().summary()["fps"] is None
 
 
+def test_frames_of_nobody_have_no_latency() -> None:
+    """They count, and their times are in no figure of camera to mesh."""
+    log = TimingLog()
+    for index, people in enumerate([False, True, False]):
+        log.add(FrameTiming(0, 0, 0, (1 + index) * 10 * MS), people)
+    summary = log.summary()
+    assert (summary["frames"], summary["frames_with_people"], summary["fps"]) == (3, 1, 100.0)
+    assert summary["camera_to_mesh_ms"] == {"p50": 20.0, "p95": 20.0, "p99": 20.0}
+    assert log.summary(1)["camera_to_mesh_ms"]["p50"] is None
+    with make_session(frames(0)) as session:
+        session.run(FakeViewer())
+        status = replace(session.status(), timing=log.summary(1))
+    assert readout(status, calibrated=True)[0] == "nobody seen"
+
+
 def test_the_read_out() -> None:
     viewer = FakeViewer()
     with make_session(frames(3)) as session:

@@ -46,6 +46,18 @@ def test_a_video_to_its_end(command: Run, clip: Path, tmp_path: Path) -> None:
     assert stored["t_ns"].max() == pytest.approx(5 / 25 * 1e9, rel=1e-3)
 
 
+def test_footage_of_nobody(command: Run, tmp_path: Path) -> None:
+    """It says so, and shows no camera to mesh; nor does a profile."""
+    empty = write_video(tmp_path / "wall.mp4", [np.full((96, 128, 3), 90, np.uint8)] * 12)
+    outcome = command("webcam", empty, "--no-draw", "--every-frame", *ONE_THREAD)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.startswith("12 frames, nobody was seen, ")
+    assert "camera to mesh" not in outcome.out
+    profiled = ("profile", "open", "--source", empty, "--frames", 2, *ONE_THREAD)
+    for other in ("--fast", "--overhead"):
+        assert "nobody was seen in " in command(*profiled, other).error
+
+
 def test_a_loop_with_a_limit(command: Run, clip: Path) -> None:
     outcome = command(
         *("webcam", clip, "--no-draw", "--every-frame", "--loop", "--frames", 14),

@@ -150,6 +150,7 @@ def _report(session: LiveSession, as_json: bool) -> None:
     summary = {
         **session.log.summary(),
         "frames": session.log.frames,
+        "frames_with_people": session.log.frames_with_people,
         "dropped": session.source.dropped,
         "recorded": [
             {"overlay": str(outputs.overlay), "results": str(outputs.results)}
@@ -165,9 +166,18 @@ def _report(session: LiveSession, as_json: bool) -> None:
 
 def _print(summary: dict[str, Any]) -> None:
     frames, dropped = summary["frames"], summary["dropped"]
-    typer.echo(f"{frames} frames, {summary['fps']} a second, {dropped} dropped")
-    if not frames:
-        return
+    seen = summary["frames_with_people"]
+    whom = f"{seen} with a person" if seen else "nobody was seen"
+    typer.echo(f"{frames} frames, {whom}, {summary['fps']} a second, {dropped} dropped")
+    if seen:
+        _print_latency(summary)
+    for written in summary["recorded"]:
+        typer.echo(f"recorded {written['overlay']} and {written['results']}")
+    if summary["not_recorded"]:
+        typer.echo(f"{summary['not_recorded']} frames were not recorded for want of time")
+
+
+def _print_latency(summary: dict[str, Any]) -> None:
     rows = {
         "camera to mesh": "camera_to_mesh_ms",
         "  capture wait and decoding": "decode_ms",
@@ -181,7 +191,3 @@ def _print(summary: dict[str, Any]) -> None:
             typer.echo(f"{label:32}" + "".join(f"{ms:8.1f}" for ms in summary[name].values()))
     typer.echo(f"camera to mesh is {summary['includes']}")
     typer.echo(f"not in it: {summary['excludes']}")
-    for written in summary["recorded"]:
-        typer.echo(f"recorded {written['overlay']} and {written['results']}")
-    if summary["not_recorded"]:
-        typer.echo(f"{summary['not_recorded']} frames were not recorded for want of time")

@@ -62,7 +62,7 @@ def readout(status: Status, calibrated: bool) -> list[str]:
     ]
     state = "  |  ".join(filter(None, states))
     if mesh["p50"] is None:
-        return ["no mesh yet", "", state]
+        return ["nobody seen" if timing["frames"] else "no mesh yet", "", state]
     parts = (f"{name} {timing[f'{name}_ms']['p50']:.1f}" for name in PARTS)
     apart = "" if drawn is None else f"; drawing {drawn:.1f} more"
     return [

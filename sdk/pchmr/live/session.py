@@ -239,7 +239,7 @@ class LiveSession(Closing):
         done_ns = perf_counter_ns()
         for (frame, started_ns), people in done:
             timing = FrameTiming(frame.captured_ns, frame.received_ns, started_ns, done_ns)
-            self.log.add(timing)
+            self.log.add(timing, bool(people))
             result = Result(frame, people, timing, topology)
             self.results.put(result)
             with self._recording:

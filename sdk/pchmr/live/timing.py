@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from ..latency import percentiles
+
+T = TypeVar("T")
 
 KEPT = 18_000
 """Frames whose times are kept: ten minutes at 30 a second, in 5 MB."""
@@ -67,14 +69,15 @@ class TimingLog:
     """The newest `KEPT` timings. One thread adds, any thread reads."""
 
     def __init__(self) -> None:
-        self.frames = self.shown = 0
-        self._done: deque[FrameTiming] = deque(maxlen=KEPT)
+        self.frames = self.frames_with_people = self.shown = 0
+        self._done: deque[tuple[FrameTiming, bool]] = deque(maxlen=KEPT)
         self._shown: deque[FrameTiming] = deque(maxlen=KEPT)
 
-    def add(self, timing: FrameTiming) -> None:
-        """A mesh is done."""
-        self._done.append(timing)
+    def add(self, timing: FrameTiming, people: bool = True) -> None:
+        """A frame is done. people: it has a mesh."""
+        self._done.append((timing, people))
         self.frames += 1
+        self.frames_with_people += people
 
     def add_shown(self, timing: FrameTiming) -> None:
         """Its picture is shown."""
@@ -82,23 +85,26 @@ class TimingLog:
         self.shown += 1
 
     def summary(self, recent: int | None = None) -> dict[str, Any]:
-        """p50, p95 and p99 in ms, and frames a second, of the newest `recent` frames or of all."""
+        """p50, p95 and p99 in ms, of those of the newest `recent` frames, or of all, that have a
+        mesh; and frames a second."""
         done, shown = _newest(self._done, recent), _newest(self._shown, recent)
-        span_s = (done[-1].done_ns - done[0].done_ns) / 1e9 if len(done) > 1 else 0.0
+        times, seen = [timing for timing, _ in done], [timing for timing, people in done if people]
+        span_s = (times[-1].done_ns - times[0].done_ns) / 1e9 if len(times) > 1 else 0.0
         return {
             "frames": len(done),
+            "frames_with_people": len(seen),
             "fps": round((len(done) - 1) / span_s, 1) if span_s > 0 else None,
-            "camera_to_mesh_ms": percentiles([t.camera_to_mesh_ms for t in done]),
+            "camera_to_mesh_ms": percentiles([t.camera_to_mesh_ms for t in seen]),
             "includes": CAMERA_TO_MESH,
             "excludes": NOT_IN_IT,
-            "decode_ms": percentiles([t.decode_ms for t in done]),
-            "queue_ms": percentiles([t.queue_ms for t in done]),
-            "inference_ms": percentiles([t.inference_ms for t in done]),
+            "decode_ms": percentiles([t.decode_ms for t in seen]),
+            "queue_ms": percentiles([t.queue_ms for t in seen]),
+            "inference_ms": percentiles([t.inference_ms for t in seen]),
             "draw_ms": percentiles([t.draw_ms for t in shown if t.draw_ms is not None]),
         }
 
 
-def _newest(timings: deque[FrameTiming], count: int | None) -> list[FrameTiming]:
+def _newest(timings: deque[T], count: int | None) -> list[T]:
     """The last `count`, in order; a deque's `copy` is one step to other threads."""
     copied = list(timings.copy())
     return copied if count is None else copied[-count:]

@@ -16,7 +16,7 @@ from ..latency import distribution
 from ..people import Person
 from ..pipeline import Pipeline
 from .frames import Timed
-from .measure import WARM_UP
+from .measure import WARM_UP, check_seen
 from .recorder import Recorder
 
 Float64 = npt.NDArray[np.float64]
@@ -68,8 +68,11 @@ def interleave(pair: tuple[Runs, Runs], source: Timed, frames: int) -> Float64:
     """(2, len(TIMES), frames) milliseconds, in the order of `TIMES`.
 
     Every frame goes through both, each as often first as the other, after a warm-up.
+
+    Raises: InputError where nobody was seen.
     """
     rows: tuple[list[tuple[float, ...]], list[tuple[float, ...]]] = ([], [])
+    anybody = False
     for number, frame in enumerate(islice(source, WARM_UP + frames)):
         decode = (frame.received_ns - frame.captured_ns) / 1e6
         for which in (0, 1) if number % 4 in (0, 3) else (1, 0):
@@ -79,8 +82,10 @@ def interleave(pair: tuple[Runs, Runs], source: Timed, frames: int) -> Float64:
             begin, cpu = perf_counter_ns(), thread_time_ns()
             people = pipeline(frame.image, frame.t_ns)
             spent = (perf_counter_ns() - begin) / 1e6
+            anybody = anybody or bool(people)
             late = people[0].latency_ms.get("look_ahead", 0.0) if people else 0.0
             rows[which].append((decode + spent + late, spent, (thread_time_ns() - cpu) / 1e6))
+    check_seen(anybody, len(rows[0]))
     return np.array(rows)[:, WARM_UP:].swapaxes(1, 2)
 
 

@@ -52,7 +52,7 @@ def measure(
     """Run `frames` frames and a warm-up. draw: the overlay too, after the mesh, in this thread.
 
     Raises:
-        InputError: the source ended in the warm-up.
+        InputError: the source ended in the warm-up, or nobody was seen: there is no mesh to time.
     """
     renderer = Renderer(pipeline.body.faces) if draw else None
     latencies: list[float] = []
@@ -81,6 +81,7 @@ def measure(
             f"the source ended after {len(found)} frames; expected more than the {WARM_UP} of the "
             "warm-up: give a longer one"
         )
+    check_seen(any(found), len(found))
     seconds = (perf_counter_ns() - begin_ns) / 1e9
     memory = {"before": before, "after": resident_mb(), "peak": peak_mb(), "gpu": gpu_mb()}
     return Measured(
@@ -95,6 +96,15 @@ def measure(
         live=source.live,
         memory_mb=memory,
     )
+
+
+def check_seen(anybody: bool, frames: int) -> None:
+    """Raises: InputError where there was no mesh to time."""
+    if not anybody:
+        raise InputError(
+            f"nobody was seen in {frames} frames, so there is no camera to mesh: name a --source "
+            "with somebody in it"
+        )
 
 
 def _one(pipeline: Pipeline, recorder: Recorder, frame: Frame) -> tuple[list[Person], float]:
