@@ -153,7 +153,8 @@ class ImageTarget:
 
     def __init__(self, carry: Array, trust: Array) -> None:
         self._joints = len(carry)
-        self._carry, self._trust = (np.ascontiguousarray(x, np.float32) for x in (carry, trust))
+        self._given = [np.ascontiguousarray(x, np.float32) for x in (carry, trust)]
+        self._addresses = tuple(map(address, self._given))
         self._function = _library().pchmr_image_target_f64
 
     def __call__(
@@ -174,17 +175,23 @@ class ImageTarget:
         Raises: ValueError for another shape.
         """
         batch, count = len(joints), self._joints
+        points = (batch, LANDMARKS, 3)
+        if not landmarks.shape == keypoints.shape == world.shape == points:
+            raise ValueError(
+                f"landmarks, keypoints and world are {landmarks.shape}, {keypoints.shape} and "
+                f"{world.shape}; expected {points}"
+            )
         given = (
             as_float64("joints", joints, (batch, count, 3)),
-            as_float64("landmarks", landmarks, (batch, LANDMARKS, 3)),
-            as_float64("keypoints", keypoints, (batch, LANDMARKS, 3)),
-            as_float64("world", world, (batch, LANDMARKS, 3)),
+            np.ascontiguousarray(landmarks, np.float64),
+            np.ascontiguousarray(keypoints, np.float64),
+            np.ascontiguousarray(world, np.float64),
             as_float64("root", root, (batch, 3)),
         )
         target, confidence = np.empty((batch, count, 3)), np.empty((batch, count))
         self._function(
             *(lens_pointer(lens), batch, count, *map(address, given)),
-            *(address(self._carry), address(self._trust), address(target), address(confidence)),
+            *(*self._addresses, address(target), address(confidence)),
         )
         return target, confidence
 

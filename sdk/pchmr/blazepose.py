@@ -227,17 +227,12 @@ class LandmarkDecoder:
     def __call__(self, rois: Sequence[Roi]) -> list[Landmarks]:
         """One person a ROI, from the first rows."""
         regions = np.array([(*roi.center, roi.size, roi.angle) for roi in rois])
+        found = self._decode(regions)
+        points, presence, depth = found["keypoints_2d"], found["presence"], found["depth_px"]
+        auxiliary, world, scores = found["auxiliary"], found["world"], found["score"].tolist()
         return [
-            Landmarks(
-                keypoints_2d=one["keypoints_2d"],
-                presence=one["presence"],
-                depth_px=one["depth_px"],
-                auxiliary=one["auxiliary"],
-                world=one["world"],
-                score=float(one["score"]),
-                roi=roi,
-            )
-            for one, roi in zip(self._decode(regions), rois, strict=True)
+            Landmarks(points[i], presence[i], depth[i], auxiliary[i], world[i], scores[i], roi)
+            for i, roi in enumerate(rois)
         ]
 
 

@@ -217,11 +217,12 @@ class Executor:
         return boards
 
     def _run_levels(self, levels: Sequence[Sequence[Stage]], board: Board) -> None:
-        for first, *others in levels:
-            if self._pool is None:
-                for stage in (first, *others):
+        if self._pool is None:
+            for level in levels:
+                for stage in level:
                     self._run_stage(stage, board)
-                continue
+            return
+        for first, *others in levels:
             futures = [self._pool.submit(self._run_stage, stage, board) for stage in others]
             try:
                 self._run_stage(first, board)

@@ -142,5 +142,5 @@ def test_image_target(batch, rng):
     residual = (seen - root[:, None] - landmarks) * keypoints[..., 2:]
     np.testing.assert_allclose(target, joints + carry.astype(np.float64) @ residual, atol=1e-9)
     np.testing.assert_allclose(confidence, keypoints[..., 2] @ trust.T.astype(np.float64))
-    with pytest.raises(ValueError, match="world is"):
+    with pytest.raises(ValueError, match="landmarks, keypoints and world are"):
         ImageTarget(carry, trust)(joints, landmarks, keypoints, world[:, 1:], root, LENS)

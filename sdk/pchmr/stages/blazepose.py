@@ -62,7 +62,7 @@ class LandmarkNetwork:
         """Cut the crops into the network's input."""
         self._rois = rois
         self._context = self._engine.context(len(rois))
-        warp_crops(image, rois, self._context.buffers["image"], extend=True)
+        warp_crops(image, rois, self._engine.arrays(len(rois))["image"], extend=True)
 
     def enqueue(self) -> None:
         self._context.enqueue()

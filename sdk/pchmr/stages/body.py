@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from pchmr_kernels.skeletons import get_skeleton
+
 from ..bodies import BodyModel
 from ..placement import solve_translation
 from .base import Board, HostStage
@@ -21,10 +23,12 @@ class BodyStage:
     needs = frozenset({"rotmats", "betas"})
 
     def __init__(self, model: BodyModel, skeleton: str, landmarks: bool = True) -> None:
-        self._model, self._skeleton = model, skeleton
+        self._model = model
+        self._skeletons = (skeleton, "blazepose33") if landmarks else (skeleton,)
         self.gives = frozenset({"vertices", "source", "pelvis"})
         if landmarks:
             self.gives |= {"landmarks"}
+        self._joints = len(get_skeleton(skeleton))
         self._rotmats: np.ndarray
         self._betas: np.ndarray
         self._vertices: np.ndarray
@@ -37,10 +41,11 @@ class BodyStage:
 
     def collect(self, board: Board) -> None:
         board["vertices"] = self._vertices
-        board["source"] = self._model.regress(self._skeleton, self._vertices)
+        joints = self._model.regress(self._skeletons, self._vertices)
         board["pelvis"] = self._model.joints[:, 0]
+        board["source"] = joints[:, : self._joints]
         if "landmarks" in self.gives:
-            board["landmarks"] = self._model.regress("blazepose33", self._vertices)
+            board["landmarks"] = joints[:, self._joints :]
 
 
 class PlaceStage(HostStage):
