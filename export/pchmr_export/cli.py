@@ -160,14 +160,19 @@ def _export_bundle(
 
 
 def _export_single(recipe: "Recipe | str", topology: str, trust: bool, path: Path) -> None:
+    from pchmr_engines.progress import progress
+
     from .single_file import export_single_file
     from .single_whole import whole_of_open, whole_of_recipe
 
-    if isinstance(recipe, str):
-        whole = whole_of_open(recipe, topology)
-    else:
-        whole = whole_of_recipe(recipe, topology, trust)
-    file, gates = export_single_file(whole, path)
+    with progress() as tell:
+        tell("the whole in PyTorch, on the demo video")
+        if isinstance(recipe, str):
+            whole = whole_of_open(recipe, topology)
+        else:
+            whole = whole_of_recipe(recipe, topology, trust)
+        tell("one ONNX of it, and its gates")
+        file, gates = export_single_file(whole, path)
     _print_gates(gates)
     for spec in file.inputs:
         typer.echo(f"   {spec}")
