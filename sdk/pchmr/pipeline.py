@@ -17,19 +17,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
 from time import perf_counter_ns
-from typing import Any
 
 import numpy as np
 
 from pchmr_engines.bundle import Bundle
 from pchmr_engines.errors import InputError
-from pchmr_engines.host import usable_cpus
 from pchmr_kernels.geometry import translate
 
 from .assembly import GIVEN, Assembly
 from .bodies import BodyModel, body_from_arrays
 from .bundle_networks import BundleNetworks
 from .camera import Camera
+from .checks import check_options, checked_frame, checked_threads
 from .closing import Closing
 from .cuda.executor import CudaExecutor, CudaFinder, on_device
 from .cuda.networks import BundleOnGpu
@@ -38,7 +37,6 @@ from .detections import DetectedKeypoints
 from .executor import Executor
 from .lens import Lens
 from .people import Person
-from .photos import to_bgr8
 from .profiling.recorder import Recorder
 from .stages.base import Board, Row
 from .stages.blazepose import SEEN, PersonFinder, put_landmarks
@@ -89,8 +87,8 @@ class Pipeline(Closing):
         """
         bundle: a loaded bundle. topology: serial, parallel, template or mesh-only.
         backend: onnxruntime, openvino, or auto, which measures once and remembers.
-        threads: CPU threads of the large networks; all usable CPUs by default.
-        max_people: how many people are followed at once.
+        threads: CPU threads of the large networks; all usable CPUs by default, and at most.
+        max_people: how many people are followed at once, 1 to 64.
         camera: intrinsics of the frames, or what is known of them; by default
             f = sqrt(w^2 + h^2), centred.
         side_by_side: run branches that need nothing of each other in threads of their own; on
@@ -118,19 +116,12 @@ class Pipeline(Closing):
                 f"topology {topology!r}: bundle {bundle.manifest.name!r} has "
                 f"{', '.join(bundle.manifest.topologies)}; choose one of these"
             )
-        numbers = {
-            "max_people": max_people,
-            "threads": threads,
-            "detector_stride": detector_stride,
-        }
-        for name, number in numbers.items():
-            if number is not None and number < 1:
-                raise InputError(f"{name} is {number}; expected 1 or more")
+        check_options(max_people, detector_stride, camera)
         self.bundle, self.topology, self.camera = bundle, topology, camera or Lens()
         self._max_people = max_people
         self.body = body_from_arrays(bundle.body())
         self._model = BodyModel(self.body)
-        networks = BundleNetworks(bundle, backend, threads or usable_cpus(), max_people)
+        networks = BundleNetworks(bundle, backend, checked_threads(threads), max_people)
         boxes = detector and detector_from_onnx(detector, detector_format, networks.threads)
         assembly = Assembly(networks, topology, self._model, pose2d, boxes or None, detector_stride)
         self.skeleton = assembly.skeleton
@@ -178,17 +169,46 @@ class Pipeline(Closing):
         topology: str = "parallel",
         *,
         trust: bool = False,
-        **options: Any,
+        backend: str = "auto",
+        threads: int | None = None,
+        max_people: int = 1,
+        camera: Camera | Lens | None = None,
+        side_by_side: bool = False,
+        pose2d: DetectedKeypoints | None = None,
+        detector: str | os.PathLike[str] | None = None,
+        detector_format: str = "yolox",
+        detector_stride: int = 30,
+        recorder: Recorder | None = None,
+        smooth: bool = False,
+        device: str = "cpu",
+        cuda_graph: bool | None = None,
     ) -> Pipeline:
         """A pipeline from a bundle's folder, zip or registered name ("open", "open-plus").
 
-        trust: allow networks in formats that can run code, as torch's are.
+        trust: allow networks in formats that can run code, as torch's are. The others, and what is
+        raised: as for `Pipeline`.
         """
         if isinstance(bundle, Bundle):
             loaded = replace(bundle, trust=True) if trust else bundle
         else:
             loaded = Bundle.load(os.fspath(bundle), trust)
-        return cls(loaded, topology, **options)
+        return cls(
+            loaded,
+            topology,
+            backend=backend,
+            threads=threads,
+            max_people=max_people,
+            camera=camera,
+            side_by_side=side_by_side,
+            pose2d=pose2d,
+            detector=detector,
+            detector_format=detector_format,
+            detector_stride=detector_stride,
+            recorder=recorder,
+            smooth=smooth,
+            device=device,
+            cuda_graph=cuda_graph,
+        )
 
     def __call__(self, image: np.ndarray, t_ns: int | None = None) -> list[Person]:
         """The people in one frame, in the order they were first seen.
@@ -215,7 +235,7 @@ class Pipeline(Closing):
 
     def _people_in(self, image: np.ndarray, t_ns: int | None) -> list[Person]:
         begin = perf_counter_ns()
-        image = _checked_frame(image)
+        image = checked_frame(image)
         height, width = image.shape[:2]
         camera = self._camera_of(width, height)
         time = self.frames * 1_000_000_000 // 30 if t_ns is None else t_ns
@@ -259,8 +279,13 @@ class Pipeline(Closing):
         """As a call, in the pipeline's own thread, in the order of submission.
 
         The image must stay as it is until the future is done, which holds the people or the error.
+
+        Raises: InputError after `close`.
         """
-        return self._worker.submit(self, image, t_ns)
+        try:
+            return self._worker.submit(self, image, t_ns)
+        except RuntimeError as error:
+            raise InputError("the pipeline is closed; expected frames before: load one") from error
 
     def _board(
         self, image: np.ndarray, camera: Camera, t_ns: int, tracks: Sequence[Tracked]
@@ -377,20 +402,3 @@ class Pipeline(Closing):
         """Stop worker threads, once what was submitted is done."""
         self._worker.shutdown()
         self._executor.close()
-
-
-def _checked_frame(image: Any) -> np.ndarray:
-    """The frame as (H, W, 3) uint8 BGR. Raises: InputError for what is no picture."""
-    if not isinstance(image, np.ndarray):
-        raise InputError(
-            f"frame is {type(image).__name__}; expected an array (H, W, 3) uint8 BGR: read a photo "
-            "with pchmr.media.read_photo (OpenCV gives None for a file it cannot read)"
-        )
-    channels = image.shape[2] if image.ndim == 3 else 1 if image.ndim == 2 else 0
-    if not 1 <= channels <= 4 or not image.size or image.dtype.kind not in "uif":
-        raise InputError(
-            f"frame is {image.shape} {image.dtype}; expected (H, W, 3) uint8 BGR: "
-            "give one picture at a time, channels last"
-        )
-    plain = channels == 3 and image.dtype == np.uint8
-    return image if plain else to_bgr8(image)[0]

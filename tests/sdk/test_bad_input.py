@@ -129,7 +129,7 @@ def test_tiny_and_narrow_frames_hold_nobody(size: tuple[int, int], pipelines: Ge
 def test_options_that_do_not_exist(load_open: Load) -> None:
     with pytest.raises(InputError, match=r"topology 'both': bundle 'open' has serial, parallel"):
         load_open("both")
-    with pytest.raises(InputError, match="max_people is 0; expected 1 or more"):
+    with pytest.raises(InputError, match="max_people is 0; expected 1 to 64"):
         load_open(max_people=0)
     with pytest.raises(InputError, match="threads is -1; expected 1 or more"):
         load_open(threads=-1)

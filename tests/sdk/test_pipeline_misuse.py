@@ -1,12 +1,15 @@
 """A pipeline held the wrong way says so."""
 
 from collections.abc import Callable
+from inspect import signature
 from threading import Event
 
 import numpy as np
 import pytest
 
 from pchmr import Pipeline
+from pchmr.checks import checked_threads
+from pchmr_engines.bundle import Bundle
 from pchmr_engines.errors import InputError
 
 IMAGE = np.full((48, 64, 3), 127, np.uint8)
@@ -43,3 +46,38 @@ def test_after_an_error_the_pipeline_goes_on(load_open: Callable[..., Pipeline])
 def test_a_name_where_a_bundle_is_expected() -> None:
     with pytest.raises(InputError, match=r"bundle is 'open'; .*: use Pipeline\.load"):
         Pipeline("open")
+
+
+def test_a_frame_after_the_end(load_open: Callable[..., Pipeline]) -> None:
+    pipe = load_open("mesh-only")
+    pipe.close()
+    with pytest.raises(InputError, match="the pipeline is closed"):
+        pipe.submit(IMAGE)
+
+
+def test_options_out_of_range_or_of_another_type(
+    load_open: Callable[..., Pipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match="max_people is 65; expected 1 to 64"):
+        load_open(max_people=65)
+    with pytest.raises(InputError, match=r"camera is a dict; expected a Camera: Camera\(fx"):
+        load_open(camera={"fx": 500.0})
+    monkeypatch.setattr("pchmr.checks.usable_cpus", lambda: 3)
+    with pytest.warns(UserWarning, match="threads is 99, and this process may use 3 CPUs: 3 it is"):
+        assert checked_threads(99) == 3
+    assert (checked_threads(None), checked_threads(2)) == (3, 2)
+
+
+def test_load_takes_every_option_and_hands_it_on(
+    open_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = signature(Pipeline).parameters
+    options = {name: each for name, each in own.items() if each.kind is each.KEYWORD_ONLY}
+    taken = dict(signature(Pipeline.load).parameters)
+    assert {name: taken.get(name) for name in options} == options
+    assert taken.keys() - options.keys() == {"bundle", "topology", "trust"}
+    given = {name: object() for name in options}
+    seen: dict[str, object] = {}
+    monkeypatch.setattr(Pipeline, "__init__", lambda self, *_, **found: seen.update(found))
+    Pipeline.load(open_bundle, **given)
+    assert seen == given
