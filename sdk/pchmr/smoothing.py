@@ -8,14 +8,12 @@ time between frames, a = 1 / (1 + 1 / (2 pi cutoff dt)): each filter says so of 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import pi
 from typing import Protocol
 
 import numpy as np
 
 from pchmr_kernels.skeletons import Skeleton
-
-from .geometry import rotmat_to_rotvec, rotvec_to_rotmat
+from pchmr_kernels.smooth import OneEuroFilter
 
 
 class Filter(Protocol):
@@ -40,51 +38,38 @@ class OneEuro:
 class PointFilter:
     """Of points (N, D), each with a cutoff of its own. Begins anew where a number is not finite."""
 
+    kind = "points"
+
     def __init__(self, settings: OneEuro) -> None:
         self._settings = settings
-        self._t_ns: int | None = None
-        self._value = self._velocity = np.empty(0)
-        self.lag_ms = 0.0
+        self._t_ns = 0
+        self._filter: OneEuroFilter | None = None
+
+    @property
+    def lag_ms(self) -> float:
+        return self._filter.lag_ms if self._filter else 0.0
 
     def __call__(self, t_ns: int, value: np.ndarray) -> np.ndarray:
-        given = np.array(value, np.float64)
-        if self._t_ns is None or not np.isfinite(step := self._step(given)).all():
-            self._t_ns, self._value = t_ns, given
-            self._velocity = np.zeros_like(self._step(given))
+        given = value.astype(np.float64)
+        seconds = max((t_ns - self._t_ns) / 1e9, 1e-3)
+        self._t_ns = t_ns
+        if self._filter is None or not self._filter.step(seconds, given):
+            how = self._settings
+            self._filter = OneEuroFilter(self.kind, given, how.least_hz, how.slope, how.speed_hz)
             return value
-        dt = max((t_ns - self._t_ns) / 1e9, 1e-3)
-        self._velocity += _share(self._settings.speed_hz, dt) * (step / dt - self._velocity)
-        speed = np.linalg.norm(self._velocity, axis=-1, keepdims=True)
-        share = _share(self._settings.least_hz + self._settings.slope * speed, dt)
-        self._t_ns, self._value = t_ns, self._moved(share * step)
-        lag = 1e3 * dt * (1 - share) / share
-        self.lag_ms = float((lag * speed).sum() / max(speed.sum(), 1e-9))
-        return self._value.astype(value.dtype)
-
-    def _step(self, value: np.ndarray) -> np.ndarray:
-        """(N, D) from the last answer to a value."""
-        return value - self._value
-
-    def _moved(self, step: np.ndarray) -> np.ndarray:
-        return self._value + step
+        return self._filter.value.astype(value.dtype)
 
 
 class RotationFilter(PointFilter):
     """Of rotation matrices (N, 3, 3), along the shortest turn; speeds are radians a second."""
 
-    def _step(self, value: np.ndarray) -> np.ndarray:
-        return rotmat_to_rotvec(self._value.swapaxes(-1, -2) @ value)
-
-    def _moved(self, step: np.ndarray) -> np.ndarray:
-        return self._value @ rotvec_to_rotmat(step)
+    kind = "rotations"
 
 
 class _DirectionFilter(PointFilter):
     """Of unit vectors (N, 3)."""
 
-    def _moved(self, step: np.ndarray) -> np.ndarray:
-        moved = self._value + step
-        return moved / np.maximum(np.linalg.norm(moved, axis=-1, keepdims=True), 1e-9)
+    kind = "directions"
 
 
 class PlaceFilter:
@@ -115,6 +100,11 @@ class BoneFilter:
         self._children = [joint for joint in _from_the_root(skeleton) if joint != skeleton.root]
         self._parents = [skeleton.parents[joint] for joint in self._children]
         self._directions, self._lengths = _DirectionFilter(directions), PointFilter(lengths)
+        self._root = skeleton.root
+        self._chains = np.zeros((len(skeleton), len(self._children)))  # bones from the root
+        for bone, (parent, child) in enumerate(zip(self._parents, self._children, strict=True)):
+            self._chains[child] = self._chains[parent]
+            self._chains[child, bone] = 1
 
     @property
     def lag_ms(self) -> float:
@@ -125,10 +115,7 @@ class BoneFilter:
         lengths = np.linalg.norm(bones, axis=-1, keepdims=True)
         directions = self._directions(t_ns, bones / np.maximum(lengths, 1e-9))
         bones = directions * self._lengths(t_ns, lengths)
-        joints = value.copy()
-        for parent, child, bone in zip(self._parents, self._children, bones, strict=True):
-            joints[child] = joints[parent] + bone
-        return joints
+        return (value[self._root] + self._chains @ bones).astype(value.dtype)
 
 
 def _from_the_root(skeleton: Skeleton) -> list[int]:
@@ -137,8 +124,3 @@ def _from_the_root(skeleton: Skeleton) -> list[int]:
     for joint in joints:
         joints += [child for child, parent in enumerate(skeleton.parents) if parent == joint]
     return joints
-
-
-def _share(cutoff_hz: np.ndarray | float, dt: float) -> np.ndarray | float:
-    """How much of the way to a new value is gone in `dt` seconds."""
-    return 1 / (1 + 1 / (2 * pi * cutoff_hz * dt))
