@@ -9,8 +9,11 @@ says outputs = ["rotmats", "betas", "cam"].
 import sys
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+try:
+    import torch
+    from torch import Tensor, nn
+except ImportError as error:
+    sys.exit(f"{error}: run  pip install 'pchmr[export]'")
 
 from pchmr_export.assemble import export_recipe
 from pchmr_export.recipe import recipe_from_tables

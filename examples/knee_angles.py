@@ -11,6 +11,7 @@ import numpy as np
 from pchmr import Person, Pipeline
 from pchmr.assets import fetch
 from pchmr.media import open_source
+from pchmr_engines.errors import PchmrError
 from pchmr_kernels.skeletons import get_skeleton
 
 
@@ -35,4 +36,7 @@ def main(video: str = "") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except PchmrError as error:
+        sys.exit(str(error))

@@ -13,6 +13,7 @@ from pchmr.profiling.frames import timed_frames
 from pchmr.profiling.measure import measure
 from pchmr.profiling.recorder import Recorder
 from pchmr.profiling.report import summary_of
+from pchmr_engines.errors import PchmrError
 
 
 def main(source: str = "", frames: str = "200") -> None:
@@ -30,4 +31,7 @@ def main(source: str = "", frames: str = "200") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except PchmrError as error:
+        sys.exit(str(error))

@@ -13,6 +13,7 @@ from pchmr import Pipeline
 from pchmr.assets import fetch
 from pchmr.media import read_photo, write_photo
 from pchmr.overlay import Renderer
+from pchmr_engines.errors import PchmrError
 
 
 def main(photo: str = "", picture: str = "people.png", obj: str = "people.obj") -> None:
@@ -37,4 +38,7 @@ def main(photo: str = "", picture: str = "people.png", obj: str = "people.obj") 
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except PchmrError as error:
+        sys.exit(str(error))

@@ -6,6 +6,7 @@ python examples/realtime_webcam.py demo --headless --frames 100   # the demo vid
 """
 
 import argparse
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -41,4 +42,4 @@ if __name__ == "__main__":
     try:
         main()
     except PchmrError as error:  # as when there is no camera
-        raise SystemExit(str(error)) from None
+        sys.exit(str(error))

@@ -14,6 +14,7 @@ from pchmr.exchange.glb import write_glb
 from pchmr.exchange.recording import read_recording
 from pchmr.media import open_source
 from pchmr.results import ResultWriter
+from pchmr_engines.errors import PchmrError
 
 
 def main(video: str = "", glb: str = "people.glb") -> None:
@@ -32,4 +33,7 @@ def main(video: str = "", glb: str = "people.glb") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except PchmrError as error:
+        sys.exit(str(error))

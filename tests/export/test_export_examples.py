@@ -1,6 +1,7 @@
 """The programs of examples/ that export run, and give what they say."""
 
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,6 @@ def _work(work: WorkFolder, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run_example(name: str, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
     path = EXAMPLES / name
-    assert len(path.read_text("utf-8").splitlines()) < 50
     monkeypatch.setattr("sys.argv", [str(path), *map(str, arguments)])
     runpy.run_path(str(path), run_name="__main__")
 
@@ -44,3 +44,20 @@ def test_custom_stage(
     stage = Bundle.load(tmp_path / "bundle").stage("generator")
     assert stage.provenance.source == "custom_stage:Generator"
     assert [spec.name for spec in stage.outputs] == ["vertices", "cam"]
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [("custom_stage.py", "torch"), ("bring_your_own_checkpoint.py", "pchmr_export.assemble")],
+)
+def test_without_pytorch_it_is_one_line(
+    name: str, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(SystemExit, match=r"run  pip install 'pchmr\[export\]'$"):
+        run_example(name, monkeypatch)
+
+
+def test_a_recipe_that_is_none_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match=r"^none is no recipe"):
+        run_example("bring_your_own_checkpoint.py", monkeypatch, "none")

@@ -141,7 +141,6 @@ def test_the_example(
     clip: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     example = ROOT / "examples" / "realtime_webcam.py"
-    assert len(example.read_text("utf-8").splitlines()) < 50
     for display, option in (("", ["--headless"]), ("dummy", [])):
         monkeypatch.setenv("SDL_VIDEODRIVER", display)
         monkeypatch.setattr("sys.argv", [str(example), str(clip), "--frames", "2", *option])
