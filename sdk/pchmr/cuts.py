@@ -21,21 +21,26 @@ class CutDetector:
     """
 
     def __init__(self) -> None:
-        self._points = np.empty((0, 0, 3), np.float32)
-        self._colours = np.empty(0)
+        self._few = np.empty((0, 0, 3), np.uint8)
+        self._points, self._length = np.empty((0, 0, 3), np.float32), 0.0
 
     def __call__(self, image: np.ndarray) -> bool:
         """image: (H, W, 3) uint8; the first frame is no cut."""
         step = max(1, min(image.shape[:2]) // ROWS)
-        few = image[step // 2 :: step, step // 2 :: step]
-        sixteenths = (few >> 4) + np.array([0, 16, 32], np.uint8)
-        colours = np.bincount(sixteenths.ravel(), minlength=48) / few.size
+        few = image[step // 2 :: step, step // 2 :: step].copy()
         points = few.astype(np.float32)
         points -= points.mean((0, 1))
-        before, self._points = self._points, points
-        known, self._colours = self._colours, colours
+        length = float(np.vdot(points, points)) ** 0.5
+        known, before, both = self._few, self._points, length * self._length
+        self._few, self._points, self._length = few, points, length
         if before.shape != points.shape:
             return before.size > 0
-        both = np.linalg.norm(points) * np.linalg.norm(before)
-        alike = np.vdot(points, before) > ALIKE * both
-        return bool(not alike and np.abs(colours - known).sum() / 2 > RECOLOURED)
+        if np.vdot(points, before) > ALIKE * both:
+            return False
+        return bool(np.abs(_colours(few) - _colours(known)).sum() / 2 > RECOLOURED)
+
+
+def _colours(few: np.ndarray) -> np.ndarray:
+    """(48,) shares of the points in each sixteenth of each colour's range."""
+    sixteenths = (few >> 4) + np.array([0, 16, 32], np.uint8)
+    return np.bincount(sixteenths.ravel(), minlength=48) / few.size

@@ -82,17 +82,15 @@ class SwapRejection:
         if clear or t_ns - side.points_ns > REMEMBERED_S * 1e9:
             side.points_ns, side.points = t_ns, found.keypoints_2d[:, :2]
         self._sides[track.track_id] = side
-        return replace(track, landmarks=found)
+        return replace(track, landmarks=found) if side.exchanged else track
 
 
 def _distance(found: Landmarks, before: np.ndarray, part: slice) -> float:
     """By how many pixels a part is nearer to `before` with its sides exchanged, in the mean."""
     points, seen = found.keypoints_2d[:, :2], found.keypoints_2d[part, 2]
-    as_named, otherwise = (
-        np.linalg.norm(points[order][part] - before[part], axis=1)
-        for order in (slice(None), _EXCHANGED)
-    )
-    return float((seen * (as_named - otherwise)).sum() / max(seen.sum(), 1e-6))
+    named, otherwise = points[part] - before[part], points[_EXCHANGED[part]] - before[part]
+    nearer = np.hypot(named[:, 0], named[:, 1]) - np.hypot(otherwise[:, 0], otherwise[:, 1])
+    return float(seen @ nearer) / max(float(seen.sum()), 1e-6)
 
 
 def _exchanged(found: Landmarks, legs: bool) -> Landmarks:
