@@ -63,7 +63,16 @@ def read_photo(path: Path) -> tuple[Image, list[str]]:
             f"{path} begins with {data[:8].tobytes()!r}, which is no photo that OpenCV reads "
             "(JPEG, PNG, WebP, TIFF, BMP, AVIF, ...), or is cut short: convert it to JPEG or PNG"
         )
-    return to_bgr8(np.asarray(image))
+    picture, notes = to_bgr8(np.asarray(image))
+    return picture, ["animated: its first picture is read", *notes] if _moves(data) else notes
+
+
+def _moves(data: npt.NDArray[np.uint8]) -> bool:
+    """Whether a PNG or WebP is animated: by acTL before the first IDAT, or the flag of VP8X."""
+    content = data.tobytes()
+    if content.startswith(_PNG):
+        return b"acTL" in content.partition(b"IDAT")[0]
+    return content[8:16] == b"WEBPVP8X" and bool(content[20] & 2)
 
 
 def _png_damage(png: bytes) -> str:

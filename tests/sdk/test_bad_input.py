@@ -19,7 +19,7 @@ from command_line import Outcome, count_frames, read_npz, write_video
 from numpy.typing import NDArray
 
 from pchmr import Pipeline
-from pchmr.media import open_source, write_photo
+from pchmr.media import open_source, read_photo, write_photo
 from pchmr_engines.bundle import Bundle, write_bundle
 from pchmr_engines.errors import BundleError, EngineError, InputError
 
@@ -168,6 +168,21 @@ def test_photos_of_every_depth_are_converted_and_said_so(
         assert f"note: {said}" in outcome.err
         assert cv2.imread(str(tmp_path / "out" / name)).shape == astronaut.shape
         assert len(read_npz(tmp_path / "out" / Path(name).with_suffix(".npz"))["vertices"]) == 1
+
+
+@pytest.mark.skipif(not hasattr(cv2, "Animation"), reason="OpenCV before 4.11 writes none")
+@pytest.mark.parametrize("suffix", [".png", ".webp"])
+def test_the_first_picture_of_an_animation_is_read_and_said_so(suffix: str, tmp_path: Path) -> None:
+    still, moving = (tmp_path / f"{name}{suffix}" for name in ("still", "moving"))
+    animation = cv2.Animation()
+    animation.frames = [np.full((32, 48, 3), value, np.uint8) for value in (10, 200)]
+    animation.durations = [100, 100]
+    assert cv2.imwriteanimation(str(moving), animation)
+    assert cv2.imwrite(str(still), animation.frames[0])
+    assert read_photo(still)[1] == []
+    image, notes = read_photo(moving)
+    assert image.mean() < 20
+    assert notes == ["animated: its first picture is read"]
 
 
 def test_a_huge_photo_is_shrunk_and_said_so(
