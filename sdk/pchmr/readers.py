@@ -155,6 +155,7 @@ class VideoReader(Reader):
         if not videos:
             raise InputError(f"{self._location} holds no video stream; expected a video")
         self._stream = stream = videos[0]
+        self._matrix: bytes | None = None  # how the pictures are turned, once one was seen
         stream.codec_context.thread_count = threads
         self._convert = VideoReformatter()
         rate = stream.average_rate or stream.guessed_rate
@@ -267,8 +268,11 @@ class VideoReader(Reader):
             picture, format="bgr24", interpolation=Interpolation.POINT, threads=1
         )
         image = np.asarray(bgr.to_ndarray(), np.uint8)
-        matrix = cast("Mapping[str, Any]", picture.side_data).get("DISPLAYMATRIX")
-        return image if matrix is None else _upright(image, bytes(matrix))
+        if self._matrix is None:
+            # Of the first picture: PyAV holds one whose side data were asked for in a cycle.
+            matrix = cast("Mapping[str, Any]", picture.side_data).get("DISPLAYMATRIX")
+            self._matrix = b"" if matrix is None else bytes(matrix)
+        return _upright(image, self._matrix) if self._matrix else image
 
     def close(self) -> None:
         self._container.close()
