@@ -193,5 +193,5 @@ def test_closing_waits_for_what_was_submitted(
     futures = [pipeline.submit(image) for image in walk[:2]]
     pipeline.close()
     assert all(future.done() for future in futures)
-    with pytest.raises(RuntimeError, match="after shutdown"):
+    with pytest.raises(InputError, match="closed"):
         pipeline.submit(walk[0])

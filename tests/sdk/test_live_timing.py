@@ -55,7 +55,7 @@ def test_the_read_out() -> None:
     headline, parts, state = readout(status, calibrated=False)
     assert headline.startswith("camera to mesh ")
     assert "ms  (p95 " in headline
-    for words in ("decode 0", " + queue 0", " + inference 0", "; drawing "):
+    for words in ("decode ", " + queue ", " + inference ", "; drawing "):
         assert words in parts
     *_, fps, dropped, paused, missed, trouble = state.split("  |  ")
     assert fps.endswith("frames/s")
