@@ -32,6 +32,7 @@ from .checks import check_options, checked_frame, checked_threads
 from .closing import Closing
 from .cuda.executor import CudaExecutor, CudaFinder, on_device
 from .cuda.networks import BundleOnGpu
+from .cuda.parts import NotWhole
 from .cuts import CutDetector
 from .detections import DetectedKeypoints
 from .executor import Executor
@@ -46,7 +47,7 @@ from .swaps import SwapRejection
 from .tracking import Tracked
 
 FEWEST = 6
-"""Such landmarks that a calibration needs."""
+"""Landmarks seen that a calibration needs."""
 
 LONGEST_GAP_NS = 500_000_000
 """Between two frames; after a longer one nobody's movement goes on from before."""
@@ -137,13 +138,14 @@ class Pipeline(Closing):
         self._executor: Executor | CudaExecutor
         whole, self.device_note = None, ""
         if device != "cpu":
-            whole = on_device(device, assembly, self.camera, smooth, cuda_graph)
-        if isinstance(whole, tuple):
+            try:
+                whole = on_device(device, assembly, self.camera, smooth, cuda_graph)
+            except NotWhole as why:
+                self.device_note = f"device {device}: {why}"
+                bundle = BundleOnGpu.of(bundle, cuda_graph)
+        if whole:
             self._finder, self._executor = whole
         else:
-            if whole:
-                self.device_note = f"device {device}: {whole}"
-                bundle = BundleOnGpu.of(bundle, cuda_graph)
             recorded = recorder.bundle(bundle) if recorder else bundle
             assembly = replace(assembly, networks=replace(networks, bundle=recorded))
             self._finder = assembly.finder()
@@ -151,7 +153,8 @@ class Pipeline(Closing):
             if smooth:
                 stages = smoothed(stages, self.skeleton)
                 self._smoothed = [stage for stage in stages if isinstance(stage, Smoothed)]
-            self._executor = Executor(stages, GIVEN, side_by_side or bool(whole), recorder)
+            threaded = side_by_side or device != "cpu"
+            self._executor = Executor(stages, GIVEN, threaded, recorder)
         find = self._finder.__call__
         self._find = recorder.watch("find", "find", find) if recorder else find
         self._cuts = CutDetector() if smooth or self._executor.delays else None

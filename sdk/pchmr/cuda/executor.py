@@ -29,25 +29,21 @@ def on_device(
     camera: Camera | Lens,
     smooth: bool,
     graph: bool | None = None,
-) -> tuple[CudaFinder, CudaExecutor] | NotWhole:
-    """What finds people and what makes their meshes, of one pipeline on a GPU; or why frames do not
-    stay there whole, and `networks.BundleOnGpu` is to be used. graph: see `Frames`.
+) -> tuple[CudaFinder, CudaExecutor]:
+    """What finds people and what makes their meshes, of one pipeline on a GPU. graph: see `Frames`.
 
-    Raises: InputError for an unknown device; EngineError without a GPU, or where no engine runs on
-    it; MissingDependency.
+    Raises: InputError for an unknown device; NotWhole where frames cannot stay there whole, and
+    `networks.BundleOnGpu` is to be used; EngineError without a GPU, or where no engine runs on it;
+    MissingDependency.
     """
     if device != "cuda":
         raise InputError(f"device {device!r} is unknown; expected cpu or cuda")
     gpu, networks = CupyDevice(), assembly.networks
-    try:
-        if smooth:
-            raise NotWhole("smoothing over time")
-        if camera.distortion:
-            raise NotWhole("a lens with distortion")
-        parts = parts_of(assembly, networks.backend)
-    except NotWhole as why:
-        return why
-    frames = Frames(parts, gpu, networks.max_people, graph)
+    if smooth:
+        raise NotWhole("smoothing over time")
+    if camera.distortion:
+        raise NotWhole("a lens with distortion")
+    frames = Frames(parts_of(assembly, networks.backend), gpu, networks.max_people, graph)
     finder = CudaFinder(frames, camera, networks.max_people, assembly.detector_stride)
     return finder, CudaExecutor(frames)
 
