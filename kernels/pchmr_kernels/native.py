@@ -137,7 +137,10 @@ def address(array: npt.NDArray[Any] | None) -> Any:
     """Of the data of a contiguous array, as a pointer argument; None for None."""
     if array is None:
         return None
-    return _start_of(array) if array.flags.writeable else array.ctypes.data  # type: ignore[arg-type]
+    try:
+        return _start_of(array)  # type: ignore[arg-type]
+    except TypeError:  # read-only
+        return array.ctypes.data
 
 
 def as_float32(name: str, array: Float32, shape: tuple[int, ...]) -> Float32:
