@@ -38,7 +38,7 @@ class BodyModel:
             from_dense(body.lbs_weights, max_per_vertex=bones) if bones <= MOST_BONES else None
         )
         self._basis = basis if self._weights is None else pack_basis(basis)
-        self._regressors: dict[str | tuple[str, ...], Regressor] = {}
+        self._regressors: dict[tuple[str, ...], Regressor] = {}
         self.joints: Float64 = np.empty((0, J, 3))
 
     def pose(
@@ -69,17 +69,20 @@ class BodyModel:
         turns, _ = forward_kinematics(rotmats, np.zeros((B, J, 3)), self.body.parents)
         return self._skin(coefficients, turns.astype(np.float32), None)
 
-    def regress(self, skeletons: str | tuple[str, ...], vertices: Float32) -> Float32:
-        """Joints (B, N, 3) of a skeleton, or of several, one after the other, from posed vertices
-        (B, V, 3).
+    def regressor(self, *skeletons: str) -> Regressor:
+        """What gives joints (B, N, 3) of a skeleton, or of several, one after the other, from posed
+        vertices (B, V, 3); made once, in some milliseconds.
 
         Raises: InputError when the body has no regressor for one.
         """
         if skeletons not in self._regressors:
-            names = (skeletons,) if isinstance(skeletons, str) else skeletons
-            rows = np.concatenate([self.body.regressor(name) for name in names])
+            rows = np.concatenate([self.body.regressor(name) for name in skeletons])
             self._regressors[skeletons] = Regressor(rows)
-        return self._regressors[skeletons](vertices)
+        return self._regressors[skeletons]
+
+    def regress(self, skeleton: str, vertices: Float32) -> Float32:
+        """Joints (B, J, 3) of a skeleton from posed vertices (B, V, 3). Raises: as `regressor`."""
+        return self.regressor(skeleton)(vertices)
 
     def _skin(self, coefficients: Float32, transforms: Float32, out: Float32 | None) -> Float32:
         if self._weights is not None:

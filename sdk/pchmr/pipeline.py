@@ -121,11 +121,12 @@ class Pipeline(Closing):
         self.bundle, self.topology, self.camera = bundle, topology, camera or Lens()
         self._max_people = max_people
         self.body = body_from_arrays(bundle.body())
-        self._model = BodyModel(self.body)
+        model = BodyModel(self.body)
         networks = BundleNetworks(bundle, backend, checked_threads(threads), max_people)
         boxes = detector and detector_from_onnx(detector, detector_format, networks.threads)
-        assembly = Assembly(networks, topology, self._model, pose2d, boxes or None, detector_stride)
+        assembly = Assembly(networks, topology, model, pose2d, boxes or None, detector_stride)
         self.skeleton = assembly.skeleton
+        self._joints_of = model.regressor(self.skeleton.name)
         if topology != "mesh-only" and assembly.pair and not assembly.pair.settings.get("trained"):
             warnings.warn(
                 f"the calibration weights of bundle {bundle.manifest.name!r} for "
@@ -336,7 +337,7 @@ class Pipeline(Closing):
             root = self.skeleton.root  # where the mesh has it
             moved = board["translation"] + board["source"][:, root] - board["target"][:, root]
             target = (board["target"] + moved[:, None]).astype(np.float32)
-        joints = self._model.regress(self.skeleton.name, vertices)
+        joints = self._joints_of(vertices)
         rotmats, betas = board["rotmats"].astype(np.float32), board["betas"].astype(np.float32)
         boxes = board["box"].tolist()
         people = []

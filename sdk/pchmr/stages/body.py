@@ -24,7 +24,8 @@ class BodyStage:
 
     def __init__(self, model: BodyModel, skeleton: str, landmarks: bool = True) -> None:
         self._model = model
-        self._skeletons = (skeleton, "blazepose33") if landmarks else (skeleton,)
+        skeletons = (skeleton, "blazepose33") if landmarks else (skeleton,)
+        self._joints_of = model.regressor(*skeletons)
         self.gives = frozenset({"vertices", "source", "pelvis"})
         if landmarks:
             self.gives |= {"landmarks"}
@@ -41,7 +42,7 @@ class BodyStage:
 
     def collect(self, board: Board) -> None:
         board["vertices"] = self._vertices
-        joints = self._model.regress(self._skeletons, self._vertices)
+        joints = self._joints_of(self._vertices)
         board["pelvis"] = self._model.joints[:, 0]
         board["source"] = joints[:, : self._joints]
         if "landmarks" in self.gives:

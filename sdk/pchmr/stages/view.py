@@ -47,14 +47,14 @@ class GivenVertices(HostStage):
     gives = frozenset({"vertices", "source", "pelvis", "rotmats", "betas"})
 
     def __init__(self, model: BodyModel, skeleton: str, root: int) -> None:
-        self._model, self._skeleton, self._root = model, skeleton, root
+        self._joints_of, self._root = model.regressor(skeleton), root
 
     def collect(self, board: Board) -> None:
         seen = board["crop_vertices"]
-        pelvis = self._model.regress(self._skeleton, seen)[:, self._root, None]
+        pelvis = self._joints_of(seen)[:, self._root, None]
         turn = board["turn"].transpose(0, 2, 1).astype(np.float32)
         vertices = board["vertices"] = (seen - pelvis) @ turn + pelvis
-        board["source"] = self._model.regress(self._skeleton, vertices)
+        board["source"] = self._joints_of(vertices)
         board["pelvis"] = pelvis[:, 0]
         board["rotmats"] = np.zeros((len(seen), 0, 3, 3), np.float32)
         board["betas"] = np.zeros((len(seen), 0), np.float32)
@@ -71,13 +71,13 @@ class CropProjection(HostStage):
     gives = frozenset({"mesh_keypoints"})
 
     def __init__(self, model: BodyModel, skeleton: str, camera: CropCamera) -> None:
-        self._model, self._skeleton, self._camera = model, skeleton, camera
+        self._joints_of, self._camera = model.regressor(skeleton), camera
         self._sums = model.body.regressor(skeleton).sum(1, dtype=np.float64)[:, None]
 
     def collect(self, board: Board) -> None:
         pelvis = board["pelvis"][:, None].astype(np.float64)
         # The generator saw the mesh before it was turned about the pelvis: turn it back.
-        about = self._model.regress(self._skeleton, board["vertices"]) - self._sums * pelvis
+        about = self._joints_of(board["vertices"]) - self._sums * pelvis
         joints = about @ board["turn"] + self._sums * pelvis
         seen = self._camera.project(joints, board["cam"])
         frame = affine_points(board["crop_affine"], seen)
@@ -97,10 +97,10 @@ class FrameProjection(HostStage):
     gives = frozenset({"mesh_keypoints"})
 
     def __init__(self, model: BodyModel, skeleton: str) -> None:
-        self._model, self._skeleton = model, skeleton
+        self._joints_of = model.regressor(skeleton)
 
     def collect(self, board: Board) -> None:
-        points = self._model.regress(self._skeleton, board["vertices"])
+        points = self._joints_of(board["vertices"])
         points = points + board["translation"][:, None]
         keypoints = np.ones(points.shape)
         keypoints[..., :2] = board.camera.pinhole.project(points)
