@@ -52,9 +52,11 @@ def fold_norms(program: ExportedProgram) -> None:
 
 def _stored(weight: Any) -> Any:
     """The tensor of a weight, and the axes that it is read along: TensorFlow's are others."""
-    if weight.target is torch.ops.aten.permute.default:
-        return weight.args
-    return weight, list(range(weight.meta["val"].ndim))
+    axes = range(weight.meta["val"].ndim)
+    if weight.target is not torch.ops.aten.permute.default:
+        return weight, list(axes)
+    stored, order = weight.args
+    return stored, [axes[axis] for axis in order]  # which may count from the end
 
 
 def _is_only_of(node: Any, *readers: Node) -> bool:

@@ -43,6 +43,10 @@ FORMS: dict[str, tuple[Callable[[Net, Tensor], Tensor], int]] = {
         lambda net, x: net.norm(conv2d(x, net.turned.permute(3, 2, 0, 1), net.biased.bias)),
         0,
     ),
+    "weights turned, counted from the end": (
+        lambda net, x: net.norm(conv2d(x, net.turned.permute(-1, -2, 0, 1), net.biased.bias)),
+        0,
+    ),
     "before a product": (lambda net, x: net.plain(net.norm(x)), 1),
     "product read twice": (lambda net, x: net.norm(y := net.biased(x)) + y, 1),
     "weights read twice": (lambda net, x: net.norm(net.biased(x)) + net.biased(2 * x), 1),
