@@ -10,7 +10,9 @@ import os
 import shutil
 import stat
 import tempfile
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -24,6 +26,8 @@ MAX_MEMBERS = 10_000
 MAX_BYTES = 32 * 2**30  # of an extracted bundle
 SMALL_BYTES = 2**30  # up to here any ratio will do (sparse arrays pack well)
 MAX_RATIO = 200  # extracted to packed
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError)
+"""What reading a zip raises; RuntimeError for one that is encrypted or packed in an unknown way."""
 
 
 def sha256_of(path: Path) -> str:
@@ -128,8 +132,9 @@ def extracted(archive: Path, anew: bool = False) -> Path:
                     raise BundleError(f"{archive}: {member.filename} is a link: pack the file")
             file.extractall(folder)
             replace_folder(folder, target)
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
-        raise BundleError(f"{archive} cannot be unpacked ({error}): copy it again") from error
+    except DAMAGED as error:
+        mend = f"copy it again, and see that {target.parent} has room for it"
+        raise BundleError(f"{archive} cannot be unpacked ({error}): {mend}") from error
     return target
 
 
@@ -154,7 +159,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
             check_archive(archive, str(path))
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError, MemoryError) as error:
+    except (*DAMAGED, ValueError, MemoryError, tokenize.TokenError) as error:
         raise BundleError(f"{path} is not an npz of plain arrays ({error})") from error
 
 

@@ -355,6 +355,23 @@ def test_a_torn_zip_is_refused(bundle_folder):
         Bundle.load(path)
 
 
+def test_whatever_byte_of_a_zip_is_wrong_it_is_refused_or_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("PCHMR_CACHE", str(tmp_path / "cache"))
+    whole = npz_bytes({"x": np.random.default_rng(0).integers(0, 4, 100)})
+    path = tmp_path / "x.npz"
+    for read in (store.read_npz, store.extracted):
+        refused = 0
+        for place in range(len(whole)):
+            content = bytearray(whole)
+            content[place] ^= 0xFF
+            path.write_bytes(content)
+            try:
+                read(path)
+            except BundleError:
+                refused += 1
+        assert refused > len(whole) / 2
+
+
 def test_a_zip_of_a_damaged_bundle_is_named(bundle_folder):
     (bundle_folder / "body.npz").write_bytes(b"")
     with pytest.raises(BundleError, match=r"bundle\.zip, unpacked: .*body\.npz has sha256"):
