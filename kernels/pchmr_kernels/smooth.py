@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +26,9 @@ class OneEuroFilter:
     def __init__(
         self, kind: str, first: Float64, least_hz: float, slope: float, speed_hz: float
     ) -> None:
-        self.value = np.array(first, np.float64)
+        self.value = np.array(first, np.float64, order="C")
         size = 3 if kind == "rotations" else first.shape[-1]
-        count = first.size // (9 if kind == "rotations" else size)
+        count = prod(first.shape[: -2 if kind == "rotations" else -1])
         self._velocity, self._lag = np.zeros((count, size)), np.zeros(1)
         self._what = KINDS.index(kind), count, size
         self._how = least_hz, slope, speed_hz

@@ -83,6 +83,24 @@ def test_one_vector_has_one_cutoff(rng):
     np.testing.assert_allclose(found.value, expected.value[0])
 
 
+@pytest.mark.parametrize("kind", ["points", "rotations"])
+def test_arrays_of_any_order(kind, rng):
+    """As a transposed rotation is."""
+    first, given = (np.asfortranarray(values(kind, rng)) for _ in range(2))
+    found, expected = (make(kind, first, 2.0, 3.0, 1.0) for make in (OneEuroFilter, Reference))
+    found.step(0.1, given)
+    expected.step(0.1, given)
+    np.testing.assert_allclose(found.value, expected.value, atol=1e-9)
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("points", (0,)), ("rotations", (0, 3, 3))])
+def test_of_nothing(kind, shape):
+    """As of the pose of a generator that gives vertices."""
+    found = OneEuroFilter(kind, np.zeros(shape), 2.0, 3.0, 1.0)
+    assert found.step(0.1, np.zeros(shape))
+    assert found.lag_ms == 0
+
+
 @pytest.mark.parametrize("kind", ["points", "directions", "rotations"])
 def test_what_is_no_number_moves_nothing(kind, rng):
     first, given = values(kind, rng), values(kind, rng)
