@@ -24,7 +24,7 @@ def crop(image: UInt8, affine: npt.NDArray[np.float64], out: UInt8, extend: bool
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise ValueError(f"image is {image.dtype} {image.shape}; expected uint8 (H, W, 3)")
-    if image.strides[1:] != (3, 1) or image.strides[0] < 0:
+    if image.strides[1:] != (3, 1) or image.strides[0] < 3 * image.shape[1]:
         image = np.ascontiguousarray(image)
     if image.shape[0] * image.strides[0] > MOST_BYTES:
         raise ValueError(f"image is {image.shape}; expected less than 2 GB")

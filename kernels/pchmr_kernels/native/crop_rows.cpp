@@ -59,7 +59,7 @@ inline void fetch(const pchmr_crop &crop, const Places &x, const Places &y, int6
                   Pixels *pixels) {
     const int32_t width = crop.width, height = crop.height, pitch = crop.pitch;
     const bool all = crop.extend || (inside(x, width - 1) && inside(y, height - 1));
-    const bool last = !inside(x, width - 2) && !inside(y, height - 2);  // two bytes beyond the end
+    const bool last = !inside(x, width - 2) && !inside(y, height - 3);  // up to 5 bytes too many
     if (all && !last) {
         alignas(64) int32_t upper[kColumns], lower[kColumns];
         for (int i = 0; i < kColumns; ++i) {
