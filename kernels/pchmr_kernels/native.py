@@ -134,13 +134,18 @@ _start_of = (ctypes.c_char * 0).from_buffer  # a quarter of the time of .ctypes.
 
 
 def address(array: npt.NDArray[Any] | None) -> Any:
-    """Of the data of a contiguous array, as a pointer argument; None for None."""
+    """Of the data of a contiguous array, as a pointer argument; None for None.
+
+    Raises: ValueError for an array that is not contiguous.
+    """
     if array is None:
         return None
     try:
         return _start_of(array)  # type: ignore[arg-type]
-    except TypeError:  # read-only
-        return array.ctypes.data
+    except TypeError as error:
+        if not array.flags.c_contiguous:
+            raise ValueError(f"strides of {array.shape} are {array.strides}: {error}") from error
+        return array.ctypes.data  # read-only
 
 
 def as_float32(name: str, array: Float32, shape: tuple[int, ...]) -> Float32:

@@ -155,6 +155,16 @@ def test_wrong_arrays_are_refused_by_name(rng):
             native.blend(points, transforms, weights, out=out)
 
 
+@pytest.mark.parametrize("writeable", [True, False])
+def test_an_address_is_of_contiguous_data(writeable, rng):
+    array = rng.normal(size=(4, 6))
+    array.flags.writeable = writeable
+    address = ctypes.cast(native.address(array), ctypes.c_void_p).value
+    assert address == array.__array_interface__["data"][0]
+    with pytest.raises(ValueError, match=r"strides of \(6, 4\) are \(8, 48\)"):
+        native.address(array.T)
+
+
 def test_the_instruction_set_can_be_chosen_but_not_invented():
     assert native.instruction_sets()[0] == "baseline"
     with pytest.raises(ValueError, match=r"'mmx' is not one of this machine's: baseline"):
