@@ -50,7 +50,10 @@ def checked_threads(threads: int | None) -> int:
 
 
 def checked_frame(image: Any) -> np.ndarray:
-    """The frame as (H, W, 3) uint8 BGR. Raises: InputError for what is no picture."""
+    """The frame as (H, W, 3) uint8 BGR, row after row, as every crop reads them.
+
+    Raises: InputError for what is no picture.
+    """
     if not isinstance(image, np.ndarray):
         raise InputError(
             f"frame is {type(image).__name__}; expected an array (H, W, 3) uint8 BGR: read a photo "
@@ -62,5 +65,7 @@ def checked_frame(image: Any) -> np.ndarray:
             f"frame is {image.shape} {image.dtype}; expected (H, W, 3) uint8 BGR: "
             "give one picture at a time, channels last"
         )
-    plain = channels == 3 and image.dtype == np.uint8
-    return image if plain else to_bgr8(image)[0]
+    if channels != 3 or image.dtype != np.uint8:
+        return to_bgr8(image)[0]
+    plain = image.strides[1:] == (3, 1) and image.strides[0] >= 3 * image.shape[1]
+    return image if plain else np.ascontiguousarray(image)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pchmr import Pipeline
-from pchmr.checks import checked_threads
+from pchmr.checks import checked_frame, checked_threads
 from pchmr_engines.bundle import Bundle
 from pchmr_engines.errors import InputError
 
@@ -66,6 +66,17 @@ def test_options_out_of_range_or_of_another_type(
     with pytest.warns(UserWarning, match="threads is 99, and this process may use 3 CPUs: 3 it is"):
         assert checked_threads(99) == 3
     assert (checked_threads(None), checked_threads(2)) == (3, 2)
+
+
+def test_a_frame_is_copied_once_or_not_at_all() -> None:
+    """Turned, mirrored, or RGB read as BGR: the copy is not left to every crop."""
+    frame = np.arange(48 * 64 * 3, dtype=np.uint8).reshape(48, 64, 3)
+    for turned in (frame[::-1], frame[:, ::-1], frame[..., ::-1], frame.swapaxes(0, 1)):
+        checked = checked_frame(turned)
+        np.testing.assert_array_equal(checked, turned)
+        assert checked.flags.c_contiguous
+    for part in (frame, frame[8:40, 16:48], frame[::2]):
+        assert checked_frame(part) is part
 
 
 def test_load_takes_every_option_and_hands_it_on(
