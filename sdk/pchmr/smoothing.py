@@ -94,7 +94,7 @@ class PlaceFilter:
 
 class BoneFilter:
     """Of joints (J, 3), metres: the directions of the bones and, more, their lengths. Their root
-    stays where it is: it has no meaning in a target."""
+    stays where it is: it has no meaning in a target. Where a joint is missing all stay."""
 
     def __init__(self, skeleton: Skeleton, directions: OneEuro, lengths: OneEuro) -> None:
         self._children = [joint for joint in _from_the_root(skeleton) if joint != skeleton.root]
@@ -111,6 +111,8 @@ class BoneFilter:
         return self._directions.lag_ms
 
     def __call__(self, t_ns: int, value: np.ndarray) -> np.ndarray:
+        if not np.isfinite(value).all():
+            return value
         bones = value[self._children] - value[self._parents]
         lengths = np.linalg.norm(bones, axis=-1, keepdims=True)
         directions = self._directions(t_ns, bones / np.maximum(lengths, 1e-9))

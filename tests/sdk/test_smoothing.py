@@ -105,6 +105,16 @@ def test_bones_keep_their_lengths(name: str, rng: np.random.Generator) -> None:
     assert np.abs(found - given).max() > 0.01
 
 
+def test_a_missing_joint_takes_no_other_with_it(rng: np.random.Generator) -> None:
+    smooth = BoneFilter(get_skeleton("smpl24"), SETTINGS, OneEuro(0.5, 0.0))
+    joints = rng.normal(size=(24, 3))
+    smooth(0, joints)
+    gone = joints.copy()
+    gone[5] = np.nan
+    np.testing.assert_array_equal(smooth(20_000_000, gone), gone)
+    np.testing.assert_allclose(smooth(40_000_000, joints), joints, atol=1e-12)
+
+
 class Giver(HostStage):
     """Gives what the test put on it."""
 
