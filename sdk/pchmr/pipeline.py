@@ -39,7 +39,8 @@ from .executor import Executor
 from .lens import Lens
 from .people import Person
 from .profiling.recorder import Recorder
-from .stages.base import Board, Row
+from .slots import Slots
+from .stages.base import Board
 from .stages.blazepose import SEEN, PersonFinder, put_landmarks
 from .stages.detectors import detector_from_onnx
 from .stages.smoothed import Smoothed, smoothed
@@ -119,7 +120,6 @@ class Pipeline(Closing):
             )
         check_options(max_people, detector_stride, camera)
         self.bundle, self.topology, self.camera = bundle, topology, camera or Lens()
-        self._max_people = max_people
         self.body = body_from_arrays(bundle.body())
         model = BodyModel(self.body)
         networks = BundleNetworks(bundle, backend, checked_threads(threads), max_people)
@@ -160,8 +160,7 @@ class Pipeline(Closing):
         self._find = recorder.watch("find", "find", find) if recorder else find
         self._cuts = CutDetector() if smooth or self._executor.delays else None
         self._camera_of = lru_cache(maxsize=4)(self.camera.of_size)
-        self._slots: dict[int, int] = {}
-        self._epochs = [0] * max_people
+        self._slots = Slots(max_people)
         self.frames = self._last_ns = 0
         self._busy = threading.Lock()
         self._worker = ThreadPoolExecutor(1, "pchmr-pipeline")  # no thread before `submit`
@@ -250,7 +249,7 @@ class Pipeline(Closing):
             tracks = self._sides(tracks, time)
         found_ms = (perf_counter_ns() - begin) / 1e6
         if not 0 <= time - self._last_ns <= LONGEST_GAP_NS:
-            self._slots.clear()  # whoever is still there starts anew
+            self._slots.clear()
         self._last_ns = time
         board = self._board(image, camera, time, tracks)
         self.frames += 1
@@ -296,29 +295,13 @@ class Pipeline(Closing):
     ) -> Board:
         found = [track.landmarks for track in tracks]
         rois = [landmarks.roi for landmarks in found]
-        board = Board(image, camera, self._rows(t_ns, tracks), rois, found=found, t_ns=t_ns)
+        rows = self._slots.rows(self.frames, t_ns, [track.track_id for track in tracks])
+        board = Board(image, camera, rows, rois, found=found, t_ns=t_ns)
         if tracks:
             views = put_landmarks(board, found, "keypoints", "world")
             board["crop_rotation"], board["crop_size"] = views["rotation"], views["size"]
             board["box"] = views["box"]
         return board
-
-    def _rows(self, t_ns: int, tracks: Sequence[Tracked]) -> list[Row]:
-        """A slot of the per-person state for each track; a track keeps its own while it lives."""
-        if self._slots.keys() != {track.track_id for track in tracks}:
-            self._assign_slots({track.track_id for track in tracks})
-        slots = [self._slots[track.track_id] for track in tracks]
-        return [
-            Row(self.frames, t_ns, track.track_id, slot, self._epochs[slot])
-            for track, slot in zip(tracks, slots, strict=True)
-        ]
-
-    def _assign_slots(self, living: set[int]) -> None:
-        self._slots = {track: slot for track, slot in self._slots.items() if track in living}
-        free = [slot for slot in range(self._max_people) if slot not in self._slots.values()]
-        for track in sorted(living - self._slots.keys()):
-            self._slots[track] = free.pop(0)
-            self._epochs[self._slots[track]] += 1
 
     def _people(self, board: Board, begin_ns: int, spent_ms: Mapping[str, float]) -> list[Person]:
         """The public result, in arrays of its own; the translation is added last."""
@@ -395,7 +378,7 @@ class Pipeline(Closing):
         """
         self._finder.tracker = other._finder.tracker
         self.frames, self._last_ns = other.frames, other._last_ns
-        self._slots.clear()  # another epoch for whatever has a state
+        self._slots.clear()
         self._sides = self._sides and other._sides
         self._cuts = self._cuts and (other._cuts or CutDetector())
         if self.skeleton.name == other.skeleton.name:

@@ -337,19 +337,3 @@ def test_frames_and_times_count_up(load_open: Load, walk: list[Image]) -> None:
         pipe.reset()
         seen += [(person.frame, person.t_ns) for person in pipe(frame)]
     assert seen == [(0, 0), (2, 66_666_666)]
-
-
-def test_slots_are_kept_while_a_track_lives_and_count_their_epochs(
-    pipelines: GetPipeline, two_people: Image
-) -> None:
-    pipe = pipelines("mesh-only")
-    first, second = pipe._find(two_people)
-    rows = pipe._rows(0, [first, second])
-    assert [row.slot for row in rows] == [0, 1]
-    kept = pipe._rows(0, [second])
-    assert (kept[0].slot, kept[0].epoch) == (1, rows[1].epoch)
-    newcomer = replace(first, track_id=second.track_id + 1)
-    shared = pipe._rows(0, [second, newcomer])
-    assert [row.slot for row in shared] == [1, 0]
-    assert shared[0].epoch == rows[1].epoch
-    assert shared[1].epoch == rows[0].epoch + 1
