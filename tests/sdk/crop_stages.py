@@ -1,10 +1,17 @@
 """Made-up networks over crops, and a tiny body that they are about, for bundles of tests."""
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import numpy as np
-from crop_graphs import Head, MadeUp, array_graph, heatmap_graph, image_graph
+from crop_graphs import Head, MadeUp, array_graph, heatmap_graph, image_graph, make_bundle
 from tiny_body import tiny_arrays
 
-from pchmr.bodies import body_from_arrays
+from pchmr.assembly import Assembly
+from pchmr.bodies import BodyModel, body_from_arrays
+from pchmr.bundle_networks import BundleNetworks
+from pchmr_engines.bundle import Bundle
 from pchmr_engines.manifest import Crop
 from pchmr_kernels.skeletons import get_skeleton
 
@@ -81,3 +88,20 @@ def body_arrays() -> dict[str, np.ndarray]:
     nose = get_skeleton("h36m17").index("nose")
     regressor[nose] = (regressor[nose] + arrays["J_regressor"][SMPL.index("neck")]) / 2
     return {**arrays, "regressor_h36m17": regressor}
+
+
+def without(stage: MadeUp, *settings: str) -> MadeUp:
+    kept = {key: value for key, value in (stage.settings or {}).items() if key not in settings}
+    return replace(stage, settings=kept)
+
+
+def assemble(
+    folder: Path, stages: list[MadeUp], topology: str, *skeletons: str, **options: Any
+) -> Assembly:
+    bundle = make_bundle(folder, stages, body_arrays(), *(skeletons or ("h36m17",)))
+    return assembly_of(bundle, topology, **options)
+
+
+def assembly_of(bundle: Bundle, topology: str, **options: Any) -> Assembly:
+    model = BodyModel(body_from_arrays(bundle.body()))
+    return Assembly(BundleNetworks(bundle, "onnxruntime", 1, 4), topology, model, **options)

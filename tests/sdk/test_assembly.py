@@ -1,9 +1,7 @@
-"""Bundles of networks over crops: the stages of each topology, and what is said of broken ones."""
+"""Bundles of networks over crops: the stages of each topology, and what they give."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,24 +16,25 @@ from crop_stages import (
     CAMERA,
     GENERATOR,
     SQUARE,
+    assemble,
+    assembly_of,
     body_arrays,
     lifter,
     mesh_heads,
     pose2d,
     pose3d,
+    without,
 )
 
 from pchmr.assembly import GIVEN, Assembly
 from pchmr.bodies import BodyModel, body_from_arrays
-from pchmr.bundle_networks import BundleNetworks, check_shapes
 from pchmr.camera import Camera
 from pchmr.detections import DetectedKeypoints
 from pchmr.executor import Executor
 from pchmr.stages.base import Board, Row
+from pchmr.stages.smoothed import smoothed
 from pchmr_engines.bundle import Bundle
-from pchmr_engines.engine import TensorSpec
-from pchmr_engines.errors import BundleError, InputError
-from pchmr_engines.manifest import Provenance, Stage
+from pchmr_engines.errors import BundleError
 from pchmr_kernels.conversions import ApproximateConversion
 from pchmr_kernels.skeletons import get_skeleton
 
@@ -43,19 +42,12 @@ SIZE = (640, 480)
 BOXES = np.array([[100.0, 60, 260, 420], [400, 100, 500, 400], [500.0, 20, 640, 470]])
 
 
-def assemble(
-    folder: Path, stages: list[MadeUp], topology: str, *skeletons: str, **options: Any
-) -> Assembly:
-    bundle = make_bundle(folder, stages, body_arrays(), *(skeletons or ("h36m17",)))
-    return assembly_of(bundle, topology, **options)
-
-
-def assembly_of(bundle: Bundle, topology: str, **options: Any) -> Assembly:
-    model = BodyModel(body_from_arrays(bundle.body()))
-    return Assembly(BundleNetworks(bundle, "onnxruntime", 1, 4), topology, model, **options)
-
-
-def run(assembly: Assembly, camera: Camera | None = None, boxes: np.ndarray = BOXES) -> Board:
+def run(
+    assembly: Assembly,
+    camera: Camera | None = None,
+    boxes: np.ndarray = BOXES,
+    smooth: bool = False,
+) -> Board:
     image = np.random.default_rng(0).integers(0, 256, (*SIZE[::-1], 3), np.uint8)
     image = np.ascontiguousarray(image[::20, ::20].repeat(20, 0).repeat(20, 1))
     rows = [Row(0, 0, row, row) for row in range(len(boxes))]
@@ -68,7 +60,8 @@ def run(assembly: Assembly, camera: Camera | None = None, boxes: np.ndarray = BO
         + draw.random((len(boxes), 33, 2)) * (boxes[:, 2:] - boxes[:, :2])[:, None]
     )
     board["keypoints"] = np.concatenate([points, np.ones((len(boxes), 33, 1))], -1)
-    Executor(assembly.stages(), GIVEN, False).run(board)
+    stages = assembly.stages()
+    Executor(smoothed(stages, assembly.skeleton) if smooth else stages, GIVEN, False).run(board)
     return board
 
 
@@ -222,6 +215,8 @@ def test_a_generator_of_vertices(tmp_path: Path) -> None:
     # The body's pelvis and Human3.6M's, about which each is turned, are the same joint here.
     np.testing.assert_allclose(board["calibrated"], expected["calibrated"], atol=2e-3)
     np.testing.assert_allclose(board["translation"], expected["translation"])
+    first = run(assemble(tmp_path / "e", [given, lifter()], "serial"), smooth=True)
+    np.testing.assert_array_equal(first["calibrated"], board["calibrated"])
     perceptron = {
         f"h36m17_perceptron.self_rotation.{layer}.{part}": np.zeros((2, 2), np.float32)
         for layer in ("hidden", "last")
@@ -311,97 +306,6 @@ def test_lens_distortion_is_taken_out_of_image_keypoints(tmp_path: Path) -> None
     )
     np.testing.assert_allclose(straight, bent.undistort(seen), atol=1e-2)
     assert np.abs(straight - seen).max() > 1
-
-
-# What is said of bundles that cannot run
-
-
-def test_the_frames_of_a_window_have_the_body_s_shapes() -> None:
-    def windows(betas: int) -> Stage:
-        outputs = (TensorSpec("betas", ("B", 8, betas), "float32"),)
-        made = Provenance("made up", "none")
-        return Stage("generator", "mesh-generator", (), (), outputs, made, settings={"window": 20})
-
-    check_shapes(windows(10), betas=(10,))
-    with pytest.raises(BundleError, match=r"gives betas \(B, 8, 16\) float32, but the bundle's"):
-        check_shapes(windows(16), betas=(10,))
-
-
-def without(stage: MadeUp, *settings: str) -> MadeUp:
-    kept = {key: value for key, value in (stage.settings or {}).items() if key not in settings}
-    return replace(stage, settings=kept)
-
-
-def two_heads() -> Mapping[str, Head]:
-    return {name: head for name, head in mesh_heads().items() if name != "cam"}
-
-
-def sixteen_betas() -> Mapping[str, Head]:
-    return {"betas": Head.random(2, np.zeros(16), 0.5)}
-
-
-BROKEN: dict[str, tuple[list[MadeUp], str, str]] = {
-    "no generator": ([lifter()], "serial", "has no mesh-generator, which the topology needs"),
-    "no camera": (
-        [without(GENERATOR, "camera"), lifter()],
-        "serial",
-        "stage 'generator' has camera None .*expected 'perspective' or 'weak'",
-    ),
-    "no cam": (
-        [replace(GENERATOR, graph=image_graph(SQUARE.size, two_heads())), lifter()],
-        "mesh-only",
-        "gives rotmats, betas; expected rotmats, betas, cam",
-    ),
-    "another body": (
-        [replace(GENERATOR, graph=image_graph(SQUARE.size, {**mesh_heads(), **sixteen_betas()}))],
-        "mesh-only",
-        r"gives betas \(B, 16\) float32, but the bundle's body has \(10\): export it with",
-    ),
-    "no keypoints": (
-        [GENERATOR, without(lifter(), "keypoints")],
-        "serial",
-        "does not say which joints it takes",
-    ),
-    "no skeleton": ([GENERATOR, replace(lifter(), skeleton=None)], "serial", "names no skeleton"),
-    "decoder": (
-        [GENERATOR, pose2d("dark"), lifter()],
-        "parallel",
-        "decoder 'dark'; known are hrnet",
-    ),
-    "decoder 3D": (
-        [GENERATOR, pose3d("cells")],
-        "parallel",
-        "decoder 'cells'; expected posenet or",
-    ),
-    "normalise": (
-        [GENERATOR, replace(lifter(), settings={"keypoints": "h36m17", "normalise": "none"})],
-        "serial",
-        "normalise 'none'; known are screen, pose2mesh",
-    ),
-    "joints that do not meet": (
-        [GENERATOR, lifter("h36m17", "semgcn16")],
-        "serial",
-        "no conversion semgcn16 -> h36m17; semgcn16 converts to",
-    ),
-}
-
-
-@pytest.mark.filterwarnings("ignore::pchmr_kernels.conversions.ApproximateConversion")
-@pytest.mark.parametrize(("stages", "topology", "message"), BROKEN.values(), ids=BROKEN)
-def test_what_is_missing_is_named(
-    stages: list[MadeUp], topology: str, message: str, tmp_path: Path
-) -> None:
-    with pytest.raises(BundleError, match=message):
-        assemble(tmp_path / "b", stages, topology).stages()
-
-
-def test_a_body_without_the_joints(tmp_path: Path) -> None:
-    arrays = {key: value for key, value in body_arrays().items() if key != "regressor_h36m17"}
-    bundle = make_bundle(tmp_path / "b", [GENERATOR, lifter()], body_arrays(), "h36m17")
-    model = BodyModel(body_from_arrays(arrays))
-    assembly = Assembly(BundleNetworks(bundle, "onnxruntime", 1, 1), "serial", model)
-    with pytest.raises(InputError, match="no regressor for 'h36m17'; it has smpl24"):
-        assembly.stages()
 
 
 @pytest.mark.parametrize(
