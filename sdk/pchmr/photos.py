@@ -41,18 +41,18 @@ def read_photo(path: Path) -> tuple[Image, list[str]]:
         InputError: the file cannot be read, is empty, or is no photo.
     """
     try:
-        data = np.fromfile(path, np.uint8)
+        content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}; expected a readable photo") from error
-    if not data.size:
+    if not content:
         raise InputError(f"{path} is empty (0 bytes); expected a photo: copy the file again")
-    if data[: len(_PNG)].tobytes() == _PNG and (damage := _png_damage(data.tobytes())):
+    if content.startswith(_PNG) and (damage := _png_damage(content)):
         raise InputError(f"{path} is a PNG that {damage}: copy the file again")
     # Only IMREAD_COLOR turns a photo upright and undoes CMYK; only IMREAD_UNCHANGED keeps alpha.
-    jpeg = data[:2].tobytes() == _JPEG
+    jpeg, data = content.startswith(_JPEG), np.frombuffer(content, np.uint8)
     try:
         image = cv2.imdecode(data, cv2.IMREAD_COLOR if jpeg else cv2.IMREAD_UNCHANGED)
-        if image is not None and image.shape[2:] == (3,) and not jpeg and _has_exif(data):
+        if image is not None and image.shape[2:] == (3,) and not jpeg and _has_exif(content):
             image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
         raise InputError(
@@ -60,16 +60,15 @@ def read_photo(path: Path) -> tuple[Image, list[str]]:
         ) from error
     if image is None:
         raise InputError(
-            f"{path} begins with {data[:8].tobytes()!r}, which is no photo that OpenCV reads "
+            f"{path} begins with {content[:8]!r}, which is no photo that OpenCV reads "
             "(JPEG, PNG, WebP, TIFF, BMP, AVIF, ...), or is cut short: convert it to JPEG or PNG"
         )
     picture, notes = to_bgr8(np.asarray(image))
-    return picture, ["animated: its first picture is read", *notes] if _moves(data) else notes
+    return picture, ["animated: its first picture is read", *notes] if _moves(content) else notes
 
 
-def _moves(data: npt.NDArray[np.uint8]) -> bool:
+def _moves(content: bytes) -> bool:
     """Whether a PNG or WebP is animated: by acTL before the first IDAT, or the flag of VP8X."""
-    content = data.tobytes()
     if content.startswith(_PNG):
         return b"acTL" in content.partition(b"IDAT")[0]
     return content[8:16] == b"WEBPVP8X" and bool(content[20] & 2)
@@ -89,9 +88,8 @@ def _png_damage(png: bytes) -> str:
     return ""
 
 
-def _has_exif(data: npt.NDArray[np.uint8]) -> bool:
+def _has_exif(content: bytes) -> bool:
     """Whether a PNG or WebP may have a chunk of EXIF."""
-    content = data.tobytes()
     return b"eXIf" in content or b"EXIF" in content
 
 

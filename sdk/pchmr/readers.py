@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import av
 import av.error
@@ -167,21 +167,29 @@ class VideoReader(Reader):
             else (self._container.duration or 0) / av.time_base
         )
         self.live = network and not self._stated_s
+        format = self._container.format.name  # of photos image2, png_pipe, jpeg_pipe, ...
+        stills = format == "image2" or format.endswith("_pipe") or stream.frames == 1
+        self._may_be_photo = network and stills
         self.count = stream.frames or round(self._stated_s * self.fps) or None
         self._begin()
 
     def _begin(self) -> None:
         """Decode the first frame, which takes as long as several others."""
         self._frames = self._decode()
-        first = next(self._frames, None)
-        if first is None:
+        begun = list(itertools.islice(self._frames, 2 if self._may_be_photo else 1))
+        if not begun:
             why = f" ({self.incomplete})" if self.incomplete else ""
             raise InputError(
                 f"{self._location} holds no frame that decodes{why}; expected a video: "
                 "record or download it again"
             )
-        self.size = (first.image.shape[1], first.image.shape[0])
-        self._frames = itertools.chain([first], self._frames)
+        if self._may_be_photo and len(begun) == 1:
+            raise InputError(
+                f"{self._location} is a photo; expected a stream or video: download it, and name "
+                "the file"
+            )
+        self.size = (begun[0].image.shape[1], begun[0].image.shape[0])
+        self._frames = itertools.chain(begun, self._frames)
 
     def __iter__(self) -> Iterator[Frame]:
         return self._frames
@@ -270,8 +278,7 @@ class VideoReader(Reader):
         image = np.asarray(bgr.to_ndarray(), np.uint8)
         if self._matrix is None:
             # Of the first picture: PyAV holds one whose side data were asked for in a cycle.
-            matrix = cast("Mapping[str, Any]", picture.side_data).get("DISPLAYMATRIX")
-            self._matrix = b"" if matrix is None else bytes(matrix)
+            self._matrix = _display_matrix(picture)
         return _upright(image, self._matrix) if self._matrix else image
 
     def close(self) -> None:
@@ -311,6 +318,17 @@ class CameraReader(Reader):
 
     def close(self) -> None:
         self._capture.release()
+
+
+def _display_matrix(picture: VideoFrame) -> bytes:
+    """FFmpeg's, int32; empty for none."""
+    try:
+        matrix = cast("Mapping[str, bytes]", picture.side_data).get("DISPLAYMATRIX")
+    except ValueError:  # beside it is what PyAV has no name for, as the EXIF of Motion JPEG
+        turn = picture.rotation // 90 % 4  # quarters counter-clockwise
+        cos, sin = (1, 0, -1, 0)[turn], (0, 1, 0, -1)[turn]
+        return np.array([cos, -sin, 0, sin, cos], np.int32).tobytes() if turn else b""
+    return b"" if matrix is None else bytes(matrix)
 
 
 def _upright(image: Image, matrix: bytes) -> Image:

@@ -176,16 +176,16 @@ def open_reader(
         return VideoReader(text, "stream", threads)
     if " ! " in text:
         return GStreamerReader(text, threads)
-    path = Path(text).expanduser()
-    if path.exists() and stat.S_ISCHR(path.stat().st_mode):
-        return CameraReader(text)
-    if path.is_dir():
-        return _open_folder(path, fps)
-    if not path.exists():
+    path = Path(os.path.expanduser(text))
+    if not os.path.exists(path):  # a name that is too long is no error here
         raise InputError(
             f"{text}: no such file; expected a photo, video, folder of photos, stream URL "
             "(rtsp://, http://) or camera index: check the path"
         )
+    if stat.S_ISCHR(path.stat().st_mode):
+        return CameraReader(text)
+    if path.is_dir():
+        return _open_folder(path, fps)
     try:
         with path.open("rb") as file:
             head = file.read(256)

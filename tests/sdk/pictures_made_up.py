@@ -1,9 +1,12 @@
 """Pictures and videos whose copies show what was done to them."""
 
+import struct
+import zlib
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 
 SIZE = (64, 48)
@@ -24,6 +27,18 @@ def corners(image: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
     rows, columns = np.array([0.25, 0.75]) * height, np.array([0.25, 0.75]) * width
     return image[rows.astype(int)][:, columns.astype(int)].reshape(4, 3).astype(int)
+
+
+def photo_with_exif(suffix: str, image: np.ndarray, orientation: int) -> bytes:
+    """A JPEG or PNG whose EXIF says how it is turned."""
+    photo = cv2.imencode(suffix, image)[1].tobytes()
+    tiff = b"MM\0*\0\0\0\x08" + struct.pack(">HHHIHHI", 1, 0x0112, 3, 1, orientation, 0, 0)
+    if suffix == ".jpg":
+        begin, exif = 2, b"\xff\xe1" + struct.pack(">H", len(tiff) + 8) + b"Exif\0\0" + tiff
+    else:
+        begin, check = 33, zlib.crc32(b"eXIf" + tiff)  # after the signature and IHDR
+        exif = struct.pack(">I", len(tiff)) + b"eXIf" + tiff + struct.pack(">I", check)
+    return photo[:begin] + exif + photo[begin:]
 
 
 def make_video(path: Path, frames: int = 12, ticks=None, rate=25, movflags="", **options) -> Path:

@@ -1,21 +1,32 @@
-"""Every kind of input, sound and damaged."""
+"""Videos, streams and cameras, sound and damaged, and the thread that decodes them."""
 
 import random
-import re
 import struct
+import threading
 import time
-import zlib
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import pytest
-from pictures_made_up import BLUE, GREEN, RED, SIZE, WHITE, corners, make_video, quadrants
+from pictures_made_up import (
+    BLUE,
+    GREEN,
+    RED,
+    SIZE,
+    WHITE,
+    corners,
+    make_video,
+    photo_with_exif,
+    quadrants,
+)
 from waiting import wait_until
 
-from pchmr.media import open_source, read_photo, write_photo
-from pchmr.photos import to_bgr8
+from pchmr.media import open_source, write_photo
 from pchmr.readers import Frame, Reader, VideoReader
 from pchmr.sources import Source
 from pchmr_engines.errors import InputError
@@ -24,121 +35,6 @@ from pchmr_engines.errors import InputError
 @pytest.fixture
 def video(tmp_path: Path) -> Path:
     return make_video(tmp_path / "walk.mp4")
-
-
-# Photos
-
-
-def test_photo(tmp_path: Path) -> None:
-    path = write_photo(tmp_path / "a.png", quadrants())
-    with open_source(path) as source:
-        (frame,) = source
-    assert (source.kind, source.size, source.count, source.warnings) == ("photo", SIZE, 1, [])
-    assert (frame.index, frame.t_ns, frame.path) == (0, 0, path)
-    np.testing.assert_array_equal(frame.image, quadrants())
-
-
-@pytest.mark.parametrize(
-    ("pixels", "expected", "note"),
-    [
-        (np.full((4, 6), 70, np.uint8), 70, "grey"),
-        (np.full((4, 6), 65535, np.uint16), 255, "uint16 reduced"),
-        (np.full((4, 6, 3), 32768, np.uint16), 128, "uint16 reduced"),
-        (np.full((4, 6), 4095, np.uint16), 255, "uint16 reduced"),  # 12 bits stored in 16
-        (np.full((4, 6, 4), (0, 0, 0, 0), np.uint8), 255, "alpha"),
-        (np.full((4, 6, 4), (100, 100, 100, 51), np.uint8), 224, "alpha"),  # 0.2*100 + 0.8*255
-        (np.full((4, 6, 4), (0, 0, 0, 65535), np.uint16), 0, "alpha"),
-    ],
-)
-def test_photo_depths_and_channels(tmp_path: Path, pixels, expected: int, note: str) -> None:
-    path = tmp_path / "odd.png"
-    assert cv2.imwrite(str(path), pixels)
-    image, notes = read_photo(path)
-    assert image.shape == (4, 6, 3)
-    assert image.dtype == np.uint8
-    assert set(np.unique(image)) == {expected}
-    assert any(note in line for line in notes)
-
-
-@pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.int32, np.uint32, np.int64])
-def test_photo_of_8_bits_in_wider_integers(dtype) -> None:
-    """As NumPy's arithmetic leaves it: not black."""
-    pixels = np.array([[[0, 128, 255]]])
-    np.testing.assert_array_equal(to_bgr8(pixels.astype(dtype))[0], pixels)
-
-
-def test_photo_in_floating_point(tmp_path: Path) -> None:
-    path = tmp_path / "float.tif"
-    assert cv2.imwrite(str(path), np.array([[0.0, 0.5, 1.0, np.nan]], np.float32))
-    np.testing.assert_array_equal(read_photo(path)[0][0, :, 0], [0, 128, 255, 0])
-
-
-@pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_photo_turned_by_exif(tmp_path: Path, suffix: str) -> None:
-    """Orientation 6: stored lying on its left side, to be shown turned clockwise."""
-    _, photo = cv2.imencode(suffix, cv2.rotate(quadrants(), cv2.ROTATE_90_COUNTERCLOCKWISE))
-    tiff = b"MM\0*\0\0\0\x08" + struct.pack(">HHHIHHI", 1, 0x0112, 3, 1, 6, 0, 0)
-    if suffix == ".jpg":
-        begin, exif = 2, b"\xff\xe1" + struct.pack(">H", len(tiff) + 8) + b"Exif\0\0" + tiff
-    else:
-        begin, check = 33, zlib.crc32(b"eXIf" + tiff)  # after the signature and IHDR
-        exif = struct.pack(">I", len(tiff)) + b"eXIf" + tiff + struct.pack(">I", check)
-    path = tmp_path / f"phone{suffix}"
-    path.write_bytes(photo[:begin].tobytes() + exif + photo[begin:].tobytes())
-    image, _ = read_photo(path)
-    assert image.shape[:2] == SIZE[::-1]
-    np.testing.assert_allclose(corners(image), [RED, GREEN, BLUE, WHITE], atol=12)
-
-
-def test_huge_photo_is_shrunk_and_flagged(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("pchmr.photos.MAX_PIXELS", 1000)
-    image, notes = read_photo(write_photo(tmp_path / "huge.png", quadrants(640, 480)))
-    assert image.shape == (27, 36, 3)
-    assert "640x480 shrunk to 36x27" in notes
-    np.testing.assert_allclose(corners(image), [RED, GREEN, BLUE, WHITE])
-
-
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".tif"])
-def test_photo_out_in_its_own_format(tmp_path: Path, suffix: str) -> None:
-    path = write_photo(tmp_path / "new" / f"a{suffix}", quadrants())
-    assert [file.name for file in path.parent.iterdir()] == [f"a{suffix}"]
-    np.testing.assert_allclose(corners(read_photo(path)[0]), [RED, GREEN, BLUE, WHITE], atol=12)
-
-
-def test_photo_out_in_no_format(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"'a\.mp4': name it \.jpg, \.png"):
-        write_photo(tmp_path / "a.mp4", quadrants())
-
-
-# Folders
-
-
-def test_folder_in_natural_order_skipping_the_unreadable(tmp_path: Path) -> None:
-    for number in (10, 2, 1):
-        write_photo(tmp_path / f"frame{number}.png", np.full((4, 6, 3), number, np.uint8))
-    (tmp_path / "frame3.jpg").write_bytes(b"not a photo")
-    (tmp_path / "frame4.png").write_bytes(b"")
-    (tmp_path / "frame5.HEIC").write_bytes(b"\0\0\0\x1cftypheic")
-    (tmp_path / "notes.txt").write_text("no photo either")
-    with open_source(tmp_path, fps=10) as source:
-        frames = list(source)
-    assert [int(frame.image[0, 0, 0]) for frame in frames] == [1, 2, 10]
-    assert [(frame.index, frame.t_ns) for frame in frames] == [(0, 0), (1, 10**8), (2, 2 * 10**8)]
-    assert (source.kind, source.count, source.skipped) == ("folder", 6, 3)
-    assert "frame3.jpg begins with b'not a ph'" in source.warnings[0]
-    assert "frame4.png is empty" in source.warnings[1]
-    assert re.search(r"frame5\.HEIC .*: convert it to JPEG", source.warnings[2])
-
-
-def test_folder_of_nothing(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no photo"):
-        open_source(tmp_path)
-    (tmp_path / "a.jpg").write_bytes(b"broken")
-    with pytest.raises(InputError, match=r"none of the 1 photos can be read: skipped .*a\.jpg"):
-        open_source(tmp_path)
-
-
-# Videos
 
 
 def test_video(video: Path) -> None:
@@ -209,6 +105,58 @@ def test_video_turned_by_its_metadata(video: Path, turn, expected) -> None:
     assert source.size == (width, height)
     assert frame.image.shape == (height, width, 3)
     np.testing.assert_allclose(corners(frame.image), expected, atol=12)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "stored"),
+    [
+        pytest.param(1, quadrants(), id="upright"),
+        pytest.param(3, cv2.rotate(quadrants(), cv2.ROTATE_180), id="a half"),
+        pytest.param(6, cv2.rotate(quadrants(), cv2.ROTATE_90_COUNTERCLOCKWISE), id="clockwise"),
+        pytest.param(8, cv2.rotate(quadrants(), cv2.ROTATE_90_CLOCKWISE), id="the other way"),
+    ],
+)
+def test_motion_jpeg_with_exif(orientation: int, stored: np.ndarray, tmp_path: Path) -> None:
+    """As photo cameras record it."""
+    photos, path = tmp_path / "photos.mjpeg", tmp_path / "walk.avi"
+    photos.write_bytes(photo_with_exif(".jpg", stored, orientation) * 3)
+    with av.open(str(photos), format="mjpeg") as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            packet.stream = stream
+            target.mux(packet)
+    with open_source(path) as source:
+        frames = list(source)
+    assert len(frames) == 3
+    for frame in frames:
+        np.testing.assert_allclose(corners(frame.image), [RED, GREEN, BLUE, WHITE], atol=12)
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    """Where the files of the test's folder are served by HTTP."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_the_address_of_a_photo_is_no_stream(address: str, tmp_path: Path) -> None:
+    for name in ("a.jpg", "a.png", "a.webp"):
+        write_photo(tmp_path / name, quadrants())
+        with pytest.raises(InputError, match=rf"{name} is a photo; .*: download it"):
+            open_source(f"{address}/{name}")
+    with pytest.raises(InputError, match=r"a\.jpg\?size=1 is a photo"):
+        open_source(f"{address}/a.jpg?size=1")
+    (tmp_path / "camera").write_bytes((tmp_path / "a.jpg").read_bytes() * 3)
+    with open_source(f"{address}/camera") as source:
+        assert len(list(source)) == 3
+    make_video(tmp_path / "walk.mp4")
+    with open_source(f"{address}/walk.mp4") as source:
+        assert len(list(source)) == 12
 
 
 def test_video_cut_short_yields_what_decodes(tmp_path: Path) -> None:
@@ -301,6 +249,8 @@ def test_missing_inputs(tmp_path: Path) -> None:
         open_source("")
     with pytest.raises(InputError, match="no such file; expected a photo, video, folder"):
         open_source(tmp_path / "none.mp4")
+    with pytest.raises(InputError, match="no such file"):
+        open_source("x" * 300)
     with pytest.raises(InputError, match="camera 97 gives no picture"):
         open_source(97)
     with pytest.raises(InputError, match=r"rtsp://127\.0\.0\.1:9/x: .*check the address"):
