@@ -17,6 +17,7 @@
 | other precisions, within budgets | lowering <- precision <- half, quantise |
 | ... judged by stage and by mesh, on real frames | budgets, mesh_budget, rehearsal |
 | what is kept, to go on from | work_folder |
+| room on the disks | room |
 | the report, in the bundle's folder | report, report_plots, latency |
 
 Beside that way: one ONNX file of the whole (single_file <- single_whole, single_forms,

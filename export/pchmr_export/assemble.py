@@ -6,8 +6,8 @@ exported.gates, exported.bundle.manifest
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,25 +15,21 @@ from pathlib import Path
 from torch import nn
 
 from pchmr_engines.bundle import Bundle, check_target, write_bundle
-from pchmr_engines.errors import InputError
 from pchmr_engines.manifest import BodyFile, Manifest, Precision
 from pchmr_engines.store import folder_beside, npz_bytes, path_inside, sha256_of
 from pchmr_engines.verify import Gate, verify_bundle
 
 from .custom_stage import OnnxModule, check_trust, check_vertices, is_file, load_custom
 from .gates import check, installed_backends
-from .lowering import LoweredBundle, Wanted, lower_bundle, lower_precisions
+from .lowering import LoweredBundle, Progress, Wanted, lower_bundle, lower_precisions
 from .people_stages import build_people_stage
 from .recipe import MADE_BODIES, PEOPLE, Recipe
 from .recipe_body import RecipeBody, make_body
+from .room import SPARE, room
 from .stage_build import BuiltStage, build_stage, load_network, stage_module
 from .stage_forms import LoadedNetwork
 from .torch_programs import OPEN_MODULES
 from .work_folder import WorkFolder, locked
-
-Progress = Callable[[str], None]
-"""Called with each step as it begins."""
-SPARE = 2**28  # bytes, beside the weights
 
 
 @dataclass(frozen=True)
@@ -64,11 +60,11 @@ def export_recipe(
     stands in the way; the old bundle is then as it was.
     """
     work = work or WorkFolder()
-    with locked(target):
+    specs = [stage.spec for stage in recipe.stages.values()]
+    weights = sum(4 * spec.parameters for spec in specs if spec)
+    with locked(target), _room(recipe.name, target, work, weights):
         _check_files(recipe, trust)
         lower_precisions(recipe.wanted)
-        specs = [stage.spec for stage in recipe.stages.values()]
-        _check_room(recipe.name, target, work, sum(4 * spec.parameters for spec in specs if spec))
         progress("body and calibration weights")
         body = make_body(recipe)
         built = []
@@ -107,8 +103,7 @@ def export_open(
     Raises: PchmrError, as `export_recipe`.
     """
     work = work or WorkFolder()
-    with locked(target):
-        _check_room(name, target, work)
+    with locked(target), _room(name, target, work):
         bundle = Bundle.load(name)  # built where it is not there yet, with a progress of its own
         wanted = dict.fromkeys(bundle.stages, precisions)
         lower_precisions(wanted)
@@ -226,17 +221,11 @@ def _check_files(recipe: Recipe, trust: bool) -> None:
         recipe.path(text)
 
 
-def _check_room(name: str, target: Path, work: WorkFolder, weights: int = 0) -> None:
-    """Raises: PchmrError where a bundle cannot be put, or a disk does not hold the graphs.
-
-    weights: bytes of the stages.
-    """
+def _room(
+    name: str, target: Path, work: WorkFolder, weights: int = 0
+) -> AbstractContextManager[None]:
+    """Room for a bundle and its stages, of `weights` bytes. Raises: BundleError where no bundle
+    can be put; and as `room`."""
     check_target(target)
-    for folder in (target, work.root / "step"):
-        with folder_beside(folder):
-            free = shutil.disk_usage(folder.parent).free
-        if free < (needed := SPARE + weights):
-            raise InputError(
-                f"{folder.parent} has {free / 1e9:.1f} GB free; {name} needs about "
-                f"{needed / 1e9:.1f} GB: free some, or choose another disk"
-            )
+    then = f", and run it again: finished stages are kept in {work.root}"
+    return room(name, SPARE + weights, target, work.root / "step", then=then)

@@ -43,6 +43,7 @@ SLACK = 2.0
 FOUND = "found.json"
 
 Progress = Callable[[str], None]
+"""Called with each step as it begins."""
 Wanted = Mapping[str, Sequence[Precision]]
 """Stage -> its precisions, fp32 among them; the first one runs by default."""
 Made = dict[tuple[str, Precision], Lowered]

@@ -25,8 +25,10 @@ from .budgets import Floats, Spent
 from .latency import StageTime, stage_times
 from .lowering import LoweredBundle
 from .precision import judges
+from .room import room
 
 FOLDER = "report"
+LARGEST = 2**25  # bytes
 
 
 def write_report(
@@ -49,7 +51,8 @@ def write_report(
     refused = lowered.refused if lowered else ()
     target = bundle.root / FOLDER
     pictures: dict[str, str] = {}
-    with folder_beside(target) as folder:
+    what = f"the report of {bundle.root}, which is whole,"
+    with room(what, LARGEST, target), folder_beside(target) as folder:
         for stage in bundle.manifest.stages:
             if errors := dict(stage_errors(bundle, stage)):
                 pictures[f"errors_{stage.name}.png"] = f"{stage.name}: differences on parity rows"

@@ -24,6 +24,7 @@ from .body_export import check_exportable
 from .composition import TOLERANCE_MM, composed_differences
 from .gates import check, installed_backends
 from .onnx_graph import StageFile, export_graph
+from .room import SPARE, room
 from .single_forms import OUTPUTS
 from .single_whole import Whole
 from .work_folder import tool_versions
@@ -39,13 +40,15 @@ def export_single_file(whole: Whole, path: Path) -> tuple[StageFile, tuple[Gate,
     Above 2 GB its weights lie beside it, in `<name>.data`.
 
     Raises: InputError for a folder, or for a calibration that cannot become ONNX; GateFailed, one
-    line, where a backend is not what PyTorch computes: a file that is there already stays.
+    line, where a backend is not what PyTorch computes: a file that is there already stays. As
+    `room`, where a disk is full.
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder; expected the name of a file, as whole.onnx")
     check_exportable(whole.form.composition.calibration, path.name)
     facts = {**whole.facts, "exporter": json.dumps(tool_versions())}
-    with folder_beside(path) as folder:
+    weights = sum(tensor.nbytes for tensor in whole.form.state_dict().values())
+    with room(path.name, SPARE + weights, path), folder_beside(path) as folder:
         file = export_graph(
             whole.form,
             whole.inputs,

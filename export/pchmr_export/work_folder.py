@@ -1,7 +1,6 @@
 """Finished steps on disk, by what they were made from: a stopped export goes on where it was.
 
-with work.step(key) as folder:          # folder is None where the step was done before
-    ...
+folder = work.step(facts, make)         # make(folder) is called where the step was not done before
 """
 
 import hashlib

@@ -3,6 +3,7 @@
 Of small custom networks, and of official ones; one more of those is in test_export_examples.
 """
 
+import errno
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 import torch
 from export_cases import LIFTER, POSE2D, POSE3D, seeded, small_recipe
@@ -113,6 +115,11 @@ def test_a_custom_generator_of_vertices_needs_no_body_stage(
     assert all(gate.passed for gate in verify_bundle(exported.bundle, "onnxruntime", threads=1))
 
 
+def files_of(exported: Exported) -> dict[str, Any]:
+    root = exported.bundle.root
+    return {ref.file: path_inside(root, ref.file) for ref in exported.bundle.manifest.files()}
+
+
 def changed(manifest: Manifest, stage: str, **changes: Any) -> Manifest:
     stages = tuple(
         replace(held, **changes) if held.name == stage else held for held in manifest.stages
@@ -128,9 +135,7 @@ def test_planted_faults_fail_the_composition(
     bundle = exported.bundle
     manifest = bundle.manifest
     stages = bundle.stages
-    files: dict[str, Any] = {
-        ref.file: path_inside(bundle.root, ref.file) for ref in manifest.files()
-    }
+    files = files_of(exported)
     if fault == "crop":
         rule = replace(stages["generator"].crop, affine="hmr2")  # type: ignore[type-var]
         manifest = changed(manifest, "generator", crop=rule)
@@ -219,8 +224,37 @@ def test_a_full_disk_is_told_before_the_work(
 ) -> None:
     usage = shutil.disk_usage("/")._replace(free=10**8)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(InputError, match=r"has 0\.1 GB free; small needs about 0\.3 GB"):
+    with pytest.raises(InputError, match=r"has 100\.0 MB free; small needs about 285\.9 MB"):
         export(small[0])
+
+
+@pytest.mark.parametrize("full", [(ir, "save"), (shutil, "copyfile")])
+def test_a_disk_that_fills_up_is_told_and_finished_stages_stay(
+    full: tuple[Any, str],
+    small: tuple[Recipe, Exported],
+    work: WorkFolder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the midst of a stage, or of the bundle."""
+    recipe = small[0] if full == (shutil, "copyfile") else small_recipe(tmp_path, licence="other")
+    (tmp_path / "bundle").mkdir()
+    target = write_bundle(tmp_path / "bundle", small[1].bundle.manifest, files_of(small[1])).root
+
+    def no_space(*given: Any, **more: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(*full, no_space)
+    before = set(work.root.iterdir())
+    line = (
+        rf"No space left on device in one of {tmp_path}, {work.root}, .*: small needs about "
+        rf"[\d.]+ MB there; free some, and run it again: finished stages are kept in {work.root}$"
+    )
+    with pytest.raises(InputError, match=line):
+        export_recipe(recipe, target, work, trust=True)
+    assert set(work.root.iterdir()) == before
+    assert Bundle.load(target).manifest == small[1].bundle.manifest
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 def test_a_checkpoint_of_another_network_is_refused_in_a_line(
