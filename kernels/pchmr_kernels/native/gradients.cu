@@ -25,7 +25,7 @@ constexpr int kSums = 15;  // of a bone: 12 of its transform, 3 of its delta
 }  // namespace pchmr
 
 // sum_i A_ji R_i^T g_j. x of the grid: vertices; y: the batch.
-extern "C" __global__ void __launch_bounds__(PCHMR_CUDA_BLOCK)
+extern "C" __global__ void __launch_bounds__(PCHMR_CUDA_BLOCK, 8)
     pchmr_blend_grad_vertices(pchmr_cuda_gradients job) {
     using pchmr::Real;
     PCHMR_SHARED(memory);
