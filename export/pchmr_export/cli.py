@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pchmr_engines.cli import JsonOption, print_json, print_table
+
 if TYPE_CHECKING:
     from pchmr_engines.manifest import Precision
     from pchmr_engines.verify import Gate
@@ -76,6 +78,7 @@ def export(
             "--report/--no-report", help="report/ in the bundle: tables, plots, times measured."
         ),
     ] = True,
+    as_json: JsonOption = False,
 ) -> None:
     """From PyTorch checkpoints to a verified bundle, gated on every backend.
 
@@ -85,19 +88,25 @@ def export(
     pchmr export recipe.toml -o bundle/
     pchmr export open -o bundle/ --precision fp16,bf16
     """
+    from dataclasses import asdict
     from importlib.util import find_spec
 
     from pchmr_engines.errors import InputError, MissingDependency
 
     if find_spec("torch") is None:
         raise MissingDependency("torch", "export", "pchmr export")
-    from .ready import OPEN, list_table, recipe_text
+    from .ready import OPEN, list_table, ready_rows, recipe_text
 
     if list_ready:
-        typer.echo(list_table())
+        if as_json:
+            print_json([asdict(row) for row in ready_rows()])
+        else:
+            typer.echo(list_table())
         return
     if recipe is None:
         raise InputError("which recipe? give a .toml or a name that  pchmr export --list  shows")
+    if show and as_json:
+        raise InputError("--show prints TOML: leave it or --json out")
     precisions = _precisions(precision)
     if single_file is not None and precisions:
         raise InputError("a single file is float32: leave --precision out, or export a bundle")
@@ -114,9 +123,9 @@ def export(
     if show and chosen is not None:
         typer.echo(recipe_text(chosen), nl=False)
     elif single_file is not None:
-        _export_single(chosen or recipe, topology or "serial", trust, single_file)
+        _export_single(chosen or recipe, topology or "serial", trust, single_file, as_json)
     else:
-        _export_bundle(chosen or recipe, out, precisions, work, trust, report)
+        _export_bundle(chosen or recipe, out, precisions, work, trust, report, as_json)
 
 
 def _export_bundle(
@@ -126,6 +135,7 @@ def _export_bundle(
     work: Path | None,
     trust: bool,
     report: bool,
+    as_json: bool,
 ) -> None:
     """recipe: one that has its precisions, or the name of an open bundle.
 
@@ -134,6 +144,7 @@ def _export_bundle(
     from pchmr_engines.progress import progress
 
     from .assemble import export_open, export_recipe
+    from .report import outcome, write_report
     from .work_folder import WorkFolder
 
     folder = WorkFolder(work) if work else None
@@ -145,23 +156,36 @@ def _export_bundle(
         lowered, bundle = exported.lowered, exported.bundle
         written = None
         if report:
-            from .report import write_report
-
             tell("report: times of every stage")
             written = write_report(bundle, exported.gates, lowered, modules=exported.modules)
-    _print_gates(exported.gates)
-    if lowered:
-        _print_lowered(lowered)
-    typer.echo(f"{bundle.root}: {', '.join(bundle.manifest.topologies)}")
-    if written:
-        typer.echo(str(written))
+    if as_json:
+        facts = {"bundle": str(bundle.root), "topologies": bundle.manifest.topologies}
+        print_json(
+            {
+                **facts,
+                "report": str(written) if written else None,
+                **outcome(exported.gates, lowered),
+            }
+        )
+    else:
+        _print_gates(exported.gates)
+        if lowered:
+            _print_lowered(lowered)
+        typer.echo(f"{bundle.root}: {', '.join(bundle.manifest.topologies)}")
+        if written:
+            typer.echo(str(written))
     if lowered and lowered.refused:
         raise typer.Exit(1)
 
 
-def _export_single(recipe: "Recipe | str", topology: str, trust: bool, path: Path) -> None:
+def _export_single(
+    recipe: "Recipe | str", topology: str, trust: bool, path: Path, as_json: bool
+) -> None:
+    from dataclasses import asdict
+
     from pchmr_engines.progress import progress
 
+    from .report import outcome
     from .single_file import export_single_file
     from .single_whole import whole_of_open, whole_of_recipe
 
@@ -173,6 +197,11 @@ def _export_single(recipe: "Recipe | str", topology: str, trust: bool, path: Pat
             whole = whole_of_recipe(recipe, topology, trust)
         tell("one ONNX of it, and its gates")
         file, gates = export_single_file(whole, path)
+    if as_json:
+        ends = {"inputs": file.inputs, "outputs": file.outputs}
+        tensors = {key: [asdict(spec) for spec in specs] for key, specs in ends.items()}
+        print_json({"file": str(file.path), "topology": topology, **tensors, **outcome(gates)})
+        return
     _print_gates(gates)
     for spec in file.inputs:
         typer.echo(f"   {spec}")
@@ -213,7 +242,7 @@ def _changed(
     """The recipe with files of the command line, whose paths begin in the current folder."""
     from dataclasses import replace
 
-    from .recipe import with_files
+    from .recipe import MADE_BODIES, with_files
     from .recipe_checks import checked
 
     def pairs(option: str, texts: list[str] | None) -> dict[str, str]:
@@ -222,7 +251,7 @@ def _changed(
     recipe = with_files(
         recipe,
         {stage: _absolute(file) for stage, file in pairs("--checkpoint", checkpoints).items()},
-        body if body in (None, "open", "synthetic") else _absolute(str(body)),
+        body if body is None or body in MADE_BODIES else _absolute(body),
         {name: _absolute(file) for name, file in pairs("--regressor", regressors).items()},
     )
     if calibration is not None:
@@ -255,19 +284,17 @@ def _precisions(texts: list[str] | None) -> "tuple[Precision, ...]":
 
 def _print_lowered(lowered: "LoweredBundle") -> None:
     """What of each budget was spent, the layers that stayed float32, and what did not hold."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for column in ("lowered", "precision", "backend", "mean", "budget"):
-        table.add_column(column, overflow="fold")
-    for figure in (*lowered.spent, *(mesh.spent for mesh in lowered.composed)):
-        table.add_row(
-            f"{figure.stage}: {figure.quantity}",
-            *(figure.precision, figure.backend, f"{figure.mean:.2g}"),
-            f"{figure.budget:.2g} {figure.unit}",
-        )
-    Console(markup=False, highlight=False).print(table)
+    print_table(
+        ("lowered", "precision", "backend", "mean", "budget"),
+        [
+            (
+                f"{figure.stage}: {figure.quantity}",
+                *(figure.precision, figure.backend, f"{figure.mean:.2g}"),
+                f"{figure.budget:.2g} {figure.unit}",
+            )
+            for figure in lowered.figures
+        ],
+    )
     for stage in lowered.stages:
         for graph in stage.graphs:
             if graph.notes:
@@ -278,18 +305,13 @@ def _print_lowered(lowered: "LoweredBundle") -> None:
 
 def _print_gates(gates: "tuple[Gate, ...]") -> None:
     """The parity table: a line for each output, with its worst value on each backend."""
-    from rich.console import Console
-    from rich.table import Table
-
-    backends = list(dict.fromkeys(gate.backend for gate in gates))
-    table = Table(box=None, pad_edge=False)
-    for column in ("stage", "output", "precision", *backends, "allowed"):
-        table.add_column(column, overflow="fold")
-    rows: dict[tuple[str, str, str], dict[str, Gate]] = {}
+    backends = tuple(dict.fromkeys(gate.backend for gate in gates))
+    found: dict[tuple[str, str, str], dict[str, Gate]] = {}
     for gate in gates:
-        rows.setdefault((gate.stage, gate.output, gate.precision), {})[gate.backend] = gate
-    for key, found in rows.items():
-        values = [f"{found[name].value:.2g}" if name in found else "" for name in backends]
-        gate = next(iter(found.values()))
-        table.add_row(*key, *values, f"{gate.tolerance:.2g} {gate.unit}")
-    Console(markup=False, highlight=False).print(table)
+        found.setdefault((gate.stage, gate.output, gate.precision), {})[gate.backend] = gate
+    rows = []
+    for key, its in found.items():
+        values = [f"{its[name].value:.2g}" if name in its else "" for name in backends]
+        gate = next(iter(its.values()))
+        rows.append((*key, *values, f"{gate.tolerance:.2g} {gate.unit}"))
+    print_table(("stage", "output", "precision", *backends, "allowed"), rows)

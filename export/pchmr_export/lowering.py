@@ -63,6 +63,11 @@ class LoweredBundle:
     composed: tuple[Composed, ...]
     refused: tuple[str, ...]
 
+    @property
+    def figures(self) -> tuple[Spent, ...]:
+        """Of the graphs, then of the meshes."""
+        return *self.spent, *(mesh.spent for mesh in self.composed)
+
 
 def lower_precisions(wanted: Wanted) -> tuple[Precision, ...]:
     """The precisions other than fp32. Raises: InputError for one that cannot be judged here."""

@@ -6,7 +6,7 @@ print(recipe_text(recipe))        # as a file, to be changed
 
 import json
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pchmr_engines.errors import InputError
@@ -48,17 +48,35 @@ then their weights are seeded. Other networks of  pchmr networks  combine in the
 same way."""
 
 
-def list_table() -> str:
-    """The ready recipes, a line each, with the topologies and the regressors that each needs."""
-    row = "{:<47}  {:5}  {:<14} {}"
-    lines = [row.format("recipe", "runs", "joints", "").rstrip()]
-    lines += [row.format(name, "s p t", "-", "").rstrip() for name in OPEN]
+@dataclass(frozen=True)
+class ReadyRow:
+    """topologies: but for mesh-only, which all have. joints: skeletons that the body has to have
+    regressors of. approximate: the conversions that are guesses."""
+
+    recipe: str
+    topologies: tuple[str, ...]
+    joints: tuple[str, ...] = ()
+    approximate: tuple[str, ...] = ()
+
+
+def ready_rows() -> Iterator[ReadyRow]:
+    """The ready recipes, by name behind the open ones."""
+    yield from (ReadyRow(name, TOPOLOGIES) for name in OPEN)
     for name in sorted(set(ready_names()) - set(OPEN)):
         recipe = ready_recipe(name)
-        forms = " ".join(t[0] if t in recipe.topologies else " " for t in TOPOLOGIES)
-        guess = "*" if recipe.calibration.conversions else ""
-        lines.append(row.format(name, forms, ", ".join(recipe.regressed), guess).rstrip())
-    return "\n".join(lines) + "\n" + LEGEND
+        topologies = tuple(form for form in TOPOLOGIES if form in recipe.topologies)
+        yield ReadyRow(name, topologies, recipe.regressed, recipe.calibration.conversions)
+
+
+def list_table() -> str:
+    """The ready recipes, a line each, with the topologies and the regressors that each needs."""
+    line = "{:<47}  {:5}  {:<14} {}"
+    lines = [line.format("recipe", "runs", "joints", "")]
+    for row in ready_rows():
+        forms = " ".join(form[0] if form in row.topologies else " " for form in TOPOLOGIES)
+        joints = ", ".join(row.joints) or "-"
+        lines.append(line.format(row.recipe, forms, joints, "*" if row.approximate else ""))
+    return "\n".join(map(str.rstrip, lines)) + "\n" + LEGEND
 
 
 def ready_recipe(name: str) -> Recipe:

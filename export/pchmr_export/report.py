@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -47,7 +48,7 @@ def write_report(
 
     gates = tuple(gates)
     times = stage_times(bundle, modules) if times is None else times
-    figures = (*lowered.spent, *(m.spent for m in lowered.composed)) if lowered else ()
+    figures = lowered.figures if lowered else ()
     refused = lowered.refused if lowered else ()
     target = bundle.root / FOLDER
     pictures: dict[str, str] = {}
@@ -69,9 +70,7 @@ def write_report(
         facts = {
             "bundle": bundle.manifest.name,
             "machine": machine(),
-            "gates": [asdict(gate) | {"passed": gate.passed} for gate in gates],
-            "budgets": [asdict(figure) | {"passed": figure.passed} for figure in figures],
-            "refused": list(refused),
+            **outcome(gates, lowered),
             "times_ms": [asdict(time) for time in times],
         }
         (folder / "report.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
@@ -79,6 +78,16 @@ def write_report(
         (folder / "report.md").write_text(text + "\n", encoding="utf-8")
         replace_folder(folder, target)
     return target / "report.md"
+
+
+def outcome(gates: Iterable[Gate], lowered: LoweredBundle | None = None) -> dict[str, Any]:
+    """Gates, budgets and what was refused, for JSON."""
+    figures = lowered.figures if lowered else ()
+    return {
+        "gates": [asdict(gate) | {"passed": gate.passed} for gate in gates],
+        "budgets": [asdict(figure) | {"passed": figure.passed} for figure in figures],
+        "refused": list(lowered.refused) if lowered else [],
+    }
 
 
 def stage_errors(

@@ -1,6 +1,8 @@
 """`pchmr export` on the command line."""
 
+import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import onnx
@@ -9,8 +11,11 @@ import torch
 from export_cases import seeded, small_recipe
 
 from pchmr_engines.bundle import Bundle
+from pchmr_engines.engine import TensorSpec
 from pchmr_engines.errors import InputError
-from pchmr_export import report
+from pchmr_engines.verify import Gate
+from pchmr_export import report, single_file, single_whole
+from pchmr_export.onnx_graph import StageFile
 from pchmr_export.ready import recipe_text
 from pchmr_export.strict_toml import read_toml
 from pchmr_export.work_folder import WorkFolder
@@ -56,6 +61,12 @@ def test_a_recipe_becomes_a_bundle_with_a_parity_table_and_a_report(
         line[0] for line in lines if line
     }
     assert [str(target / "report.md")] in lines
+    code, out, _ = run(*arguments, "--trust", "--no-report", "--json")
+    found = json.loads(out)
+    assert (code, found["bundle"], found["report"]) == (0, str(target), None)
+    assert (found["topologies"], found["budgets"]) == (["serial", "mesh-only"], [])
+    assert all(gate["passed"] for gate in found["gates"])
+    assert {"detector", "lifter", "composition"} <= {gate["stage"] for gate in found["gates"]}
     assert Bundle.load(target).manifest.topologies == ("serial", "mesh-only")
 
 
@@ -63,6 +74,13 @@ def test_ready_recipes_are_listed_and_shown_as_toml(run: Run, tmp_path: Path) ->
     code, out, _ = run("export", "--list")
     assert code == 0
     assert "vibe+cpn50_384x288+videopose3d_coco_243          s p t  h36m17, coco17" in out
+    code, out, _ = run("export", "--list", "--json")
+    rows = {row.pop("recipe"): row for row in json.loads(out)}
+    assert rows["vibe+cpn50_384x288+videopose3d_coco_243"] == {
+        "topologies": ["serial", "parallel", "template"],
+        "joints": ["h36m17", "coco17"],
+        "approximate": [],
+    }
     code, out, _ = run(
         *("export", "spin_hmr+videopose3d_h36m_9", "--show", "--checkpoint", "lifter=a.bin"),
         *("--body", "SMPL.pkl", "--regressor", "h36m17=J.npy", "--calibration", "w.npz"),
@@ -75,6 +93,25 @@ def test_ready_recipes_are_listed_and_shown_as_toml(run: Run, tmp_path: Path) ->
     assert Path(tables["body"]["file"]) == Path("SMPL.pkl").absolute()
     assert Path(tables["body"]["regressors"]["h36m17"]) == Path("J.npy").absolute()
     assert Path(tables["calibration"]["weights"]) == Path("w.npz").absolute()
+
+
+def test_a_single_file_is_told_as_json(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = TensorSpec("image", ("B", 224, 224, 3), "uint8")
+    gates = (Gate("serial", "joints", "openvino", "fp32", "mm", 0.1, 0.1, 1.0),)
+    monkeypatch.setattr(single_whole, "whole_of_open", lambda *given: None)
+    monkeypatch.setattr(
+        single_file,
+        "export_single_file",
+        lambda whole, path: (StageFile(path, (), (spec,), (spec,)), gates),
+    )
+    code, out, _ = run("export", "open", "--single-file", tmp_path / "x.onnx", "--json")
+    found = json.loads(out)
+    assert (code, found["file"], found["topology"]) == (0, str(tmp_path / "x.onnx"), "serial")
+    image = {"name": "image", "shape": ["B", 224, 224, 3], "dtype": "uint8"}
+    assert found["inputs"] == found["outputs"] == [image]
+    assert found["gates"] == [asdict(gates[0]) | {"passed": True}]
 
 
 @pytest.mark.slow
@@ -97,6 +134,7 @@ def test_the_whole_is_one_file_for_other_runtimes(run: Run, tmp_path: Path) -> N
         (("opne",), "opne is no recipe"),
         (("open", "--checkpoint", "lifter=x.pt"), "open is built from pinned files"),
         (("none.toml",), "none.toml: No such file"),
+        (("spin_hmr+semgcn_plain", "--show", "--json"), "--show prints TOML: leave it or --json"),
         (("spin_hmr+semgcn_plain", "--checkpoint", "lifter"), "--checkpoint lifter: expected NAME"),
         (("spin_hmr+semgcn_plain", "--checkpoint", "pose2d=x.pt"), "has no such stage"),
         (("spin_hmr+semgcn_plain", "--body", "none.pkl"), "there is no file"),
