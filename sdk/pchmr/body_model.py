@@ -18,10 +18,11 @@ Float64 = npt.NDArray[np.float64]
 
 
 class BodyModel:
-    """Poses a body and regresses joints from the posed mesh. Not thread-safe: it reuses buffers.
+    """Poses a body and regresses joints from the posed mesh. Not thread-safe: `joints` are those of
+    the last `pose`.
 
     The kinematic chain runs in float64, everything of V vertices in float32: 1e-6 m from a float64
-    run. Repeated betas are shaped once.
+    run.
     """
 
     def __init__(self, body: Body, threads: int = 1) -> None:

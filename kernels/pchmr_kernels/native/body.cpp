@@ -20,14 +20,7 @@ void pchmr_pose_body_f64(int64_t batch, int32_t joints, int32_t shapes, int32_t 
             at[i] = rest[i];
             for (int32_t s = 0; s < shapes; ++s) at[i] += shape[s] * rest[3 * joints * (s + 1) + i];
         }
-        for (int32_t j = 0; j < joints; ++j) {
-            const int32_t p = parents[j];
-            Vec3 joint;
-            pose_joint(R + 9 * j, load(at + 3 * j), p < 0 ? nullptr : moves + 12 * p,
-                       p < 0 ? Vec3{} : load(at + 3 * p), p < 0 ? Vec3{} : load(out + 3 * p),
-                       moves + 12 * j, &joint);
-            out[3 * j] = joint.x, out[3 * j + 1] = joint.y, out[3 * j + 2] = joint.z;
-        }
+        pose_joints(joints, parents, R, at, moves, out);
         for (int32_t j = 0; transl && j < joints; ++j)
             for (int i = 0; i < 3; ++i) {
                 moves[12 * j + 4 * i + 3] += transl[3 * b + i];

@@ -7,20 +7,9 @@ using namespace pchmr;
 extern "C" void pchmr_forward_kinematics_f64(int64_t batch, int32_t joints, const int32_t *parents,
                                              const double *rotmats, const double *rest,
                                              double *transforms, double *posed) {
-    for (int64_t row = 0; row < batch; ++row) {
-        const double *R = rotmats + row * joints * 9, *at = rest + row * joints * 3;
-        double *G = transforms + row * joints * 12, *out = posed + row * joints * 3;
-        for (int32_t j = 0; j < joints; ++j) {
-            const int32_t p = parents[j];
-            const double *above = p < 0 ? nullptr : G + 12 * p;
-            const Vec3 above_rest = p < 0 ? Vec3{} : load(at + 3 * p);
-            const Vec3 above_posed = p < 0 ? Vec3{} : load(out + 3 * p);
-            Vec3 joint;
-            pose_joint(R + 9 * j, load(at + 3 * j), above, above_rest, above_posed, G + 12 * j,
-                       &joint);
-            out[3 * j] = joint.x, out[3 * j + 1] = joint.y, out[3 * j + 2] = joint.z;
-        }
-    }
+    for (int64_t row = 0; row < batch; ++row)
+        pose_joints(joints, parents, rotmats + row * joints * 9, rest + row * joints * 3,
+                    transforms + row * joints * 12, posed + row * joints * 3);
 }
 
 extern "C" void pchmr_solve_translation_f64(const double *lens, int64_t batch, int32_t points,

@@ -82,6 +82,19 @@ PCHMR_FUNCTION void pose_joint(const double *rotmat, Vec3 rest, const double *pa
     transform[3] = shift.x, transform[7] = shift.y, transform[11] = shift.z;
 }
 
+// The same of all joints (n), each after its parent: transforms (n, 3, 4) and places (n, 3).
+PCHMR_FUNCTION void pose_joints(int n, const int32_t *parents, const double *rotmats,
+                                const double *rest, double *transforms, double *posed) {
+    for (int j = 0; j < n; ++j) {
+        const int32_t p = parents[j];
+        Vec3 joint;
+        pose_joint(rotmats + 9 * j, load(rest + 3 * j), p < 0 ? nullptr : transforms + 12 * p,
+                   p < 0 ? Vec3{} : load(rest + 3 * p), p < 0 ? Vec3{} : load(posed + 3 * p),
+                   transforms + 12 * j, &joint);
+        posed[3 * j] = joint.x, posed[3 * j + 1] = joint.y, posed[3 * j + 2] = joint.z;
+    }
+}
+
 }  // namespace pchmr
 
 #endif

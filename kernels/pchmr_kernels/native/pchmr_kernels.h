@@ -1,8 +1,8 @@
 /* C ABI of the pchmr kernels: linear-blend skinning and the calibration of Luan et al. 2021.
  *
  * Arrays are contiguous, row-major and owned by the caller. B batch, V vertices, J joints, K bones,
- * S bones a vertex. Every function that returns int32_t returns 0, or 1 after setting
- * pchmr_last_error(). Functions may be called from several threads at once, pchmr_use_isa excepted.
+ * S bones a vertex. Functions that can fail return 0, or 1 after setting pchmr_last_error(). All may be
+ * called from several threads at once, pchmr_use_isa excepted.
  */
 #ifndef PCHMR_KERNELS_H
 #define PCHMR_KERNELS_H

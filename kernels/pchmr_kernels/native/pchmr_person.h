@@ -27,8 +27,8 @@ typedef struct {
 /* The network's answer in the frame: found (B).
  *
  * points: (B, 39, 5), x, y, z in pixels of the crop, logits of visibility and presence. scores: (B).
- * world: (B, 39, 3) metres. heatmaps: (B, map_size, map_size, 39) logits that refine x and y in windows of `radius`
- * cells, or null. regions: (B, 4) that the crops, `crop_size` pixels to a side, show. */
+ * world: (B, 39, 3) metres. heatmaps: (B, map_size, map_size, 39) logits that refine x and y in windows
+ * of `radius` cells, or null. regions: (B, 4) that the crops, `crop_size` pixels to a side, show. */
 PCHMR_API void pchmr_decode_landmarks_f32(int64_t batch, int32_t crop_size, const float *points,
                                           const float *scores, const float *world,
                                           const float *heatmaps, int32_t map_size, int32_t radius,
