@@ -162,4 +162,4 @@ def test_the_python_of_the_document(
     assert int(people) in (0, 1)
     assert float(ms) > 0
     exec(compile(futures, "realtime.md", "exec"), {})
-    assert len(capsys.readouterr().out.split()) == 4
+    assert len(capsys.readouterr().out.split()) == 6
