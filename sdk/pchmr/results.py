@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,7 +18,7 @@ from pchmr_engines.errors import InputError
 
 from .closing import Closing
 from .people import Person
-from .whole import part_of
+from .whole import whole_file
 
 # name in the file, and of the person's attribute -> dtype
 _FIELDS: dict[str, str] = {
@@ -114,17 +114,20 @@ class ResultWriter(Closing):
         bundle: Bundle | None = None,
         source: str = "",
     ) -> None:
-        self.path, self.frames = Path(path), 0
+        self.path, self.frames, self._closed = Path(path), 0, False
         self._once = {"faces": faces, **_about(bundle)}
         if source:
             self._once["source"] = np.array(source)
-        with _writing(self.path):
+        with _writing(self.path), ExitStack() as files:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._scratch = tempfile.TemporaryDirectory(prefix=".results-", dir=self.path.parent)
-            self._groups = {
-                group: _Columns(Path(self._scratch.name) / f"rows-{group}") for group in groups
-            }
-            self._json = _JsonFrames(Path(json_path)) if json_path else None
+            scratch = tempfile.TemporaryDirectory(prefix=".results-", dir=self.path.parent)
+            self._scratch = Path(files.enter_context(scratch))
+            self._groups = {group: _Columns(self._scratch / f"rows-{group}") for group in groups}
+            self._json: _JsonFrames | None = None
+            if json_path:
+                part = files.enter_context(whole_file(json_path))
+                self._json = _JsonFrames(files.enter_context(part.open("w", encoding="utf-8")))
+            self._files = files.pop_all()
 
     def add(self, index: int, people: Sequence[Person], group: str = "") -> None:
         """Append the people of one frame; none is fine."""
@@ -137,10 +140,12 @@ class ResultWriter(Closing):
 
     def close(self) -> Path:
         """Assemble the file and put it in place in one step."""
-        part = Path(self._scratch.name) / self.path.name
-        with self._scratch, _writing(self.path):
+        if self._closed:
+            return self.path
+        self._closed, part = True, self._scratch / self.path.name
+        with self._files, _writing(self.path):
             if self._json:
-                self._json.close()
+                self._json.end()
             with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
                 for group, columns in self._groups.items():
                     columns.move_to(archive, f"{group}_" if group else "")
@@ -153,10 +158,12 @@ class ResultWriter(Closing):
 
 def source_of(path: Path) -> str:
     """The input whose results a file holds; "" where it does not tell, or is none."""
+    if not zipfile.is_zipfile(path):
+        return ""
     try:
         with np.load(path, allow_pickle=False) as stored:
             return str(stored["source"])
-    except (OSError, KeyError, ValueError, IndexError, zipfile.BadZipFile):
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
         return ""
 
 
@@ -187,11 +194,9 @@ def _writing(path: Path) -> Iterator[None]:
 class _JsonFrames:
     """A JSON document written frame by frame."""
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._part = path, part_of(path)
-        self._file = self._part.open("w", encoding="utf-8")
-        self._file.write('{"frames": [')
-        self._separator = "\n"
+    def __init__(self, file: IO[str]) -> None:
+        self._file, self._separator = file, "\n"
+        file.write('{"frames": [')
 
     def add(self, index: int, people: Sequence[Person]) -> None:
         rows = [
@@ -206,10 +211,8 @@ class _JsonFrames:
         self._file.write(self._separator + row)
         self._separator = ",\n"
 
-    def close(self) -> None:
+    def end(self) -> None:
         self._file.write("\n]}\n")
-        self._file.close()
-        self._part.replace(self._path)
 
 
 def _to_json(array: np.ndarray) -> Any:

@@ -127,6 +127,15 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
         make_session(frames(1), recordings=recordings(tmp_path), record=True)
 
 
+def test_a_video_that_cannot_be_made_leaves_no_results(tmp_path: Path) -> None:
+    source = Source(FakeCamera(frames(0)), start=False)
+    source.fps = 1e6  # as no camera should state
+    outputs = next(names_of_recordings(tmp_path, source, "0"))
+    with pytest.raises(InputError, match="between 0 and 1000 frames/s"):
+        Recorder(outputs, FACES, source)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_full_disk_ends_the_recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It says so once, waits for room no more, and leaves nothing of what was never written."""
 
@@ -153,7 +162,7 @@ def test_a_recording_that_could_not_be_finished_is_not_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(writer: ResultWriter) -> None:
-        writer._scratch.cleanup()
+        writer._files.close()
         raise OSError("no space left")
 
     monkeypatch.setattr(ResultWriter, "close", full)

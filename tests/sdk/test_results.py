@@ -1,6 +1,8 @@
 """Results read back: npz and JSON, whole after an error, in memory that does not grow."""
 
+import errno
 import json
+import shutil
 import tracemalloc
 from pathlib import Path
 from unittest import mock
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 from people_made_up import FACES, VERTICES, make_person
 
-from pchmr.results import ResultWriter, person_to_arrays
+from pchmr.results import ResultWriter, person_to_arrays, source_of
 from pchmr_engines.bundle import Bundle
 from pchmr_engines.errors import InputError
 
@@ -152,6 +154,40 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match=r"file/run\.npz cannot be written .*name another"):
         ResultWriter(tmp_path / "file" / "run.npz", FACES)
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    results = ResultWriter(tmp_path / "run.npz", FACES, tmp_path / "run.json")
+    results.add(0, [make_person(1)])
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(InputError, match=r"run\.npz cannot be written \(No space .*: make room"):
+        results.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_closed_twice(tmp_path: Path) -> None:
+    with ResultWriter(tmp_path / "run.npz", FACES, tmp_path / "run.json") as results:
+        results.add(0, [make_person(1)])
+        assert results.close() == tmp_path / "run.npz"
+    assert read(results.path)["track_id"].tolist() == [1]
+
+
+def test_whose_results_a_file_holds(tmp_path: Path) -> None:
+    path = tmp_path / "run.npz"
+    assert source_of(path) == ""
+    for content in (b"", b"text", np.lib.format.magic(1, 0)):
+        path.write_bytes(content)
+        assert source_of(path) == ""
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+    assert source_of(path) == ""
+    ResultWriter(path, FACES).close()
+    assert source_of(path) == ""
+    ResultWriter(path, FACES, source="takes/walk.mp4").close()
+    assert source_of(path) == "takes/walk.mp4"
 
 
 def test_memory_does_not_grow_with_rows(tmp_path: Path) -> None:

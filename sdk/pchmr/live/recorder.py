@@ -49,11 +49,13 @@ class Recorder(Closing):
         self.outputs, self.recorded, self.missed, self.whole = outputs, 0, 0, False
         self._wait, self._renderer = wait, Renderer(faces)
         self._begin_ns: int | None = None
-        self._results = ResultWriter(outputs.results, faces, bundle=bundle, source=outputs.source)
+        self._video = VideoWriter(outputs.overlay, source.fps, source.size)
         try:
-            self._video = VideoWriter(outputs.overlay, source.fps, source.size)
+            self._results = ResultWriter(
+                outputs.results, faces, bundle=bundle, source=outputs.source
+            )
         except BaseException:
-            self._results.close()
+            self._video.close()  # without frames it leaves nothing
             raise
         self._waiting = WorkQueue[Result](ahead)
         self._error: BaseException | None = None
