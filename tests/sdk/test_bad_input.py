@@ -141,12 +141,24 @@ def test_opencv_adds_nothing_to_the_one_line(
     """Its own warnings, and those of libpng, go past Python, to the process's stderr."""
     (tmp_path / "cut.png").write_bytes(damage(PNG))
     done = subprocess.run(
-        [sys.executable, "-c", "from pchmr.cli.main import main; main()", "run", "cut.png"],
+        [sys.executable, "-m", "pchmr", "run", "cut.png"],
         capture_output=True,
         text=True,
         cwd=tmp_path,
     )
     assert said in Outcome(done.returncode, done.stdout, done.stderr).error
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="not tested: /dev/full is of Linux")
+def test_a_full_disk_under_what_is_printed() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "pchmr", "--version"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert "No space left on device: make room" in Outcome(done.returncode, "", done.stderr).error
 
 
 def test_a_file_that_may_not_be_read(run: Run, astronaut: Image, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from command_line import Outcome, write_video
 from numpy.typing import NDArray
 
+from pchmr import Pipeline
 from pchmr.cli.options import PipelineOptions
 from pchmr.media import write_photo
 from pchmr_engines.bundle import Bundle, write_bundle
@@ -127,6 +128,31 @@ def test_what_changes_nothing_of_a_photo_is_said(
     for name in ("--frames", "--no-smooth", "--detector-stride"):
         assert f"note: {name} changes nothing: " in error
     assert "note:" not in command(*asked, "-o", tmp_path / "out").err
+
+
+def test_every_verb_tells_once_what_runs_elsewhere_than_asked(
+    walk: list[NDArray], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = Pipeline.load
+
+    def noted(*given: object, **options: object) -> Pipeline:
+        pipeline = load(*given, **options)
+        pipeline.device_note = "device cuda: the networks alone run there"
+        return pipeline
+
+    monkeypatch.setattr(Pipeline, "load", noted)
+    monkeypatch.setattr("pchmr.profiling.measure.WARM_UP", 1)
+    video = write_video(tmp_path / "walk.mp4", walk[:3])
+    monkeypatch.setattr("pchmr.assets.fetch", lambda name: video)
+    for verb in (
+        ("run", video, "-o", tmp_path / "out"),
+        ("webcam", video, "--no-draw", "--every-frame"),
+        ("profile", "open", "--source", video, "--fast", "--no-draw", "--frames", 2),
+        ("demo", "-o", tmp_path / "demo"),
+    ):
+        told = command(*verb, *ONE_THREAD)
+        assert told.code == 0, told.err
+        assert told.err.count("note: device cuda: the networks alone run there\n") == 1
 
 
 def test_json_is_all_there_is_on_stdout(

@@ -13,6 +13,7 @@ from recordings_made_up import write_results
 from pchmr.exchange.glb import write_glb
 from pchmr.exchange.recording import read_recording
 from pchmr.media import write_photo
+from pchmr.profiling.trace import write_trace
 from pchmr.whole import whole_file
 from pchmr_engines.errors import InputError
 
@@ -72,7 +73,7 @@ def test_a_folder_that_is_not_there_is_made(tmp_path: Path) -> None:
     assert path.read_text() == "text"
 
 
-def test_photo_and_glb_on_a_full_disk(tmp_path: Path, monkeypatch) -> None:
+def test_photo_glb_and_trace_on_a_full_disk(tmp_path: Path, monkeypatch) -> None:
     recording = read_recording(write_results(tmp_path / "run.npz", {0: [0, 1]}))
     monkeypatch.setattr(shutil, "copyfileobj", full)
     with pytest.raises(InputError, match=r"a\.glb cannot be written \(No space"):
@@ -80,4 +81,7 @@ def test_photo_and_glb_on_a_full_disk(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(InputError, match=r"a\.png cannot be written \(No space"):
         write_photo(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8))
+    monkeypatch.setattr(Path, "write_text", lambda path, text: full(path.touch()))
+    with pytest.raises(InputError, match=r"a\.json cannot be written \(No space"):
+        write_trace(tmp_path / "a.json", [])
     assert [file.name for file in tmp_path.iterdir()] == ["run.npz"]

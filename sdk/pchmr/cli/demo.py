@@ -14,7 +14,7 @@ import typer
 
 from pchmr_engines.cli import JsonOption, print_json
 
-from .options import BundleOption, PipelineOptions, with_pipeline_options
+from .options import BundleOption, PipelineOptions, tell, with_pipeline_options
 
 if TYPE_CHECKING:
     from ..media import Image
@@ -47,6 +47,7 @@ def demo(
     from ..latency import machine
     from ..pipeline import Pipeline
     from ..results import ResultWriter
+    from ..whole import whole_file
 
     video, loaded, keywords = fetch("demo_video"), options.load(bundle), options.keywords()
     pipelines = {name: Pipeline.load(loaded, name, **keywords) for name in TOPOLOGIES}
@@ -56,14 +57,14 @@ def demo(
             name: _measure(name, pipeline, video, meshes) for name, pipeline in pipelines.items()
         }
     figures = {**latency, "machine": machine()}
-    (out / "latency.json").write_text(json.dumps(figures, indent=1))
+    with whole_file(out / "latency.json") as part:
+        part.write_text(json.dumps(figures, indent=1))
     _draw(pipelines, video, out, options.people)
     if as_json:
         print_json(figures)
     else:
         _report(latency, out)
-    for note in options.notes():
-        typer.echo(f"note: {note}", err=True)
+    tell([*options.notes(), *(pipeline.device_note for pipeline in pipelines.values())])
 
 
 def _measure(name: str, pipeline: Pipeline, video: Path, meshes: Any) -> dict[str, Any]:

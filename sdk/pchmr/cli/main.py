@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import warnings
 from importlib.metadata import EntryPoint, entry_points, version
 from inspect import signature
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -120,5 +121,13 @@ def main() -> None:
     except (PchmrError, ImportError) as error:  # ImportError: the native library's, in one line too
         if getattr(error, "name", None):  # one of Python's own names a module: a bug
             raise
-        print(f"pchmr: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+        _fail(str(error))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _fail(f"{error.strerror}: make room")  # where it prints to
+
+
+def _fail(reason: str) -> NoReturn:
+    print(f"pchmr: {reason}", file=sys.stderr)
+    raise SystemExit(1) from None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Option
+from typer import Option, echo
 
 from pchmr_engines.errors import InputError
 
@@ -27,6 +27,12 @@ def source_named(text: str) -> str:
     from ..assets import fetch
 
     return str(fetch("demo_video")) if text == "demo" else text
+
+
+def tell(notes: Iterable[str]) -> None:
+    """Each on stderr, once; empty ones are none."""
+    for note in dict.fromkeys(filter(None, notes)):
+        echo(f"note: {note}", err=True)
 
 
 @dataclass(frozen=True)

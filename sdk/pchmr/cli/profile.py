@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +12,14 @@ import typer
 from pchmr_engines.cli import JsonOption, print_json
 from pchmr_engines.errors import InputError
 
-from .options import BUNDLE, PipelineOptions, Topology, source_named, with_pipeline_options
+from .options import (
+    BUNDLE,
+    PipelineOptions,
+    Topology,
+    source_named,
+    tell,
+    with_pipeline_options,
+)
 
 if TYPE_CHECKING:
     from ..pipeline import Pipeline
@@ -65,6 +71,7 @@ def profile(
     pchmr profile open --vs serial --json > ratios.json
     """
     from ..latency import machine
+    from ..pipeline import Pipeline
     from ..profiling.tables import show_ratios, show_summary
 
     if vs and overhead:
@@ -75,7 +82,13 @@ def profile(
             "as they go, undrawn: leave these, or --vs and --overhead, out"
         )
     _check_outputs(plot, trace)
-    load = partial(_load, options, options.keywords())
+    notes, keywords = options.notes(), options.keywords()
+
+    def load(bundle: str, topology: str, **more: Any) -> Pipeline:
+        pipeline = Pipeline.load(options.load(bundle), topology, **keywords, **more)
+        notes.append(pipeline.device_note)
+        return pipeline
+
     spec = source_named(source)
     if vs or overhead:
         figures = _compare(load, (bundle, topology), vs, spec, frames)
@@ -88,8 +101,7 @@ def profile(
         print_json({**about, **figures, "machine": machine()})
     else:
         (show_ratios if vs or overhead else show_summary)(figures)
-    for note in options.notes():
-        typer.echo(f"note: {note}", err=True)
+    tell(notes)
 
 
 def _check_outputs(plot: Path | None, trace: Path | None) -> None:
@@ -99,14 +111,6 @@ def _check_outputs(plot: Path | None, trace: Path | None) -> None:
     for path in filter(None, (plot, trace)):
         if not path.absolute().parent.is_dir():
             raise InputError(f"{path}: there is no folder {path.parent}: make it, or name another")
-
-
-def _load(
-    options: PipelineOptions, keywords: Mapping[str, Any], bundle: str, topology: str, **more: Any
-) -> Pipeline:
-    from ..pipeline import Pipeline
-
-    return Pipeline.load(options.load(bundle), topology, **keywords, **more)
 
 
 def _profile(

@@ -15,6 +15,7 @@ from .options import (
     PipelineOptions,
     Topology,
     source_named,
+    tell,
     with_pipeline_options,
 )
 
@@ -76,12 +77,9 @@ def run(
                 raise PchmrError(
                     f"stopped; what was done so far is in {outputs.overlay} and {outputs.results}"
                 ) from None
-        on_device = filter(None, [pipeline.device_note])
-        notes = [*source.warnings, *options.notes(moving), *on_device]
+        tell([*source.warnings, *options.notes(moving), pipeline.device_note])
         if frames and source.kind == "photo":
-            notes.append("--frames changes nothing: a photo is one")
-        for note in notes:
-            typer.echo(f"note: {note}", err=True)
+            tell(["--frames changes nothing: a photo is one"])
     summary = log.summary()
     files = {"overlay": outputs.overlay, "results": outputs.results, "json": outputs.json}
     written = {name: str(path) for name, path in files.items() if path}

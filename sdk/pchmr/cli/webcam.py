@@ -16,6 +16,7 @@ from .options import (
     PipelineOptions,
     Topology,
     source_named,
+    tell,
     with_pipeline_options,
 )
 
@@ -75,7 +76,7 @@ def webcam(
     ] = None,
     frames: Frames = None,
     seconds: Annotated[
-        float | None, Option(min=0.001, metavar="S", help="Stop so long after the first mesh.")
+        float | None, Option(min=0.001, metavar="S", help="Stop so long after the first result.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -114,8 +115,7 @@ def webcam(
                     _viewer(topologies.current.body.faces, headless, no_draw, host, port)
                 ) as viewer,
             ):
-                for note in filter(None, [*options.notes(), topologies.current.device_note]):
-                    typer.echo(f"note: {note}", err=True)
+                tell([*options.notes(), topologies.current.device_note])
                 session = LiveSession(
                     input, topologies, recordings=names, record=out is not None, frames=frames
                 )
@@ -145,8 +145,7 @@ def _viewer(
 
 def _report(session: LiveSession, as_json: bool) -> None:
     """The figures of the whole session, and where the recordings are."""
-    for note in session.source.notes:
-        typer.echo(f"note: {note}", err=True)
+    tell(session.source.notes)
     summary = {
         **session.log.summary(),
         "frames": session.log.frames,

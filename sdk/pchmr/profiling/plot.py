@@ -7,6 +7,7 @@ from typing import Any
 
 from pchmr_engines.errors import InputError, MissingDependency
 
+from ..whole import whole_file
 from .measure import Measured
 
 COLOURS = {
@@ -68,8 +69,7 @@ def write_plot(path: Path, measured: Measured, summary: dict[str, Any]) -> None:
     line.set_ylabel("camera to mesh, ms")
     line.set_ylim(bottom=0)
     try:
-        figure.savefig(path, dpi=130)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be written ({error}): name a .png, .svg or .pdf"
-        ) from error
+        with whole_file(path) as part:
+            figure.savefig(part, format=path.suffix[1:], dpi=130)
+    except ValueError as error:
+        raise InputError(f"{path} cannot be drawn ({error}): name a .png, .svg or .pdf") from error

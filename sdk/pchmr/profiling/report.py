@@ -175,6 +175,7 @@ def summary_of(measured: Measured, manifest: Manifest) -> dict[str, Any]:
             for row in rows
         ],
         "parts_include": INCLUDES,
+        "parts_left_out": f"those that take {LEAST_MS} ms or less (p50)",
     }
 
 

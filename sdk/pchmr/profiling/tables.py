@@ -55,6 +55,7 @@ def show_summary(summary: dict[str, Any]) -> None:
         "own overhead": summary["own_overhead_includes"],
         "smoothing lag": summary["smoothing_lag_includes"],
         "share, calls": "of the pipeline's time; a frame. MMACs: of one call",
+        "left out": summary["parts_left_out"],
     }
     _show_notes(console, notes)
 

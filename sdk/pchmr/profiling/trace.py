@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pchmr_engines.errors import InputError
-
+from ..whole import whole_file
 from .recorder import Span
 
 OVERLAPPING = ("capture", "queue")
@@ -44,7 +43,5 @@ def write_trace(path: Path, spans: Sequence[Span]) -> None:
             events += [{**event, **identity, "ph": "b"}, {**event, **identity, **end}]
         else:
             events.append({**event, "ph": "X", "dur": (span.end_ns - span.begin_ns) / 1e3})
-    try:
-        path.write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}))
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}): name another") from error
+    with whole_file(path) as part:
+        part.write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}))
