@@ -131,6 +131,13 @@ def test_a_part_that_runs_seldom_says_in_how_many_frames() -> None:
     assert row.ms["p50"] == 50.0
 
 
+def test_a_part_of_hardly_any_time_is_left_out_and_that_is_said() -> None:
+    spans = [*measured().spans, span("engine", "tiny", 2000, 2000.02, frame=1)]
+    summary = summary_of(measured(spans=spans), MANIFEST)
+    assert "tiny" not in {part["name"] for part in summary["parts"]}
+    assert "0.02 ms" in summary["parts_left_out"]
+
+
 def test_distribution_of_nothing() -> None:
     assert distribution([]) == {"p50": None, "p95": None, "p99": None, "max": None}
     assert distribution([3.0]) == {"p50": 3.0, "p95": 3.0, "p99": 3.0, "max": 3.0}
