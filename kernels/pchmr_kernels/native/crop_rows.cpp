@@ -138,7 +138,11 @@ void crop_row(const pchmr_crop &crop, int32_t row, int64_t ahead) {
 #define PCHMR_NAME(isa) PCHMR_JOIN(pchmr_crop_rows_, isa)
 
 void PCHMR_NAME(PCHMR_ISA)(const pchmr_crop &crop, int32_t begin, int32_t end) {
-    const int64_t ahead = (int64_t)(kAhead * crop.affine[4]) * crop.pitch +
-                          (int64_t)(kAhead * crop.affine[1]) * 3;
+    const auto later = [](double step, int32_t size) {  // 0 where that is outside, or no number
+        const double place = kAhead * step;
+        return place > -size && place < size ? (int64_t)place : 0;
+    };
+    const int64_t ahead =
+        later(crop.affine[4], crop.height) * crop.pitch + later(crop.affine[1], crop.width) * 3;
     for (int32_t row = begin; row < end; ++row) crop_row(crop, row, ahead);
 }
