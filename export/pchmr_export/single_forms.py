@@ -4,6 +4,7 @@ form = FromCrops(composition, {"image": spin.input}, screen=True)
 form(*inputs)         # OUTPUTS
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,7 +50,7 @@ LANDMARK_SHAPES: Mapping[str, tuple[int, ...]] = {
 }
 
 
-class Form(nn.Module):
+class Form(nn.Module, ABC):
     """`inputs`, in their order -> `OUTPUTS`."""
 
     def __init__(self, composition: SerialPCHMR | ParallelPCHMR, inputs: dict[str, Any]) -> None:
@@ -73,8 +74,9 @@ class Form(nn.Module):
         joints = layer.regress(skeleton.name, vertices)
         return vertices, generated, joints, target, result.mesh.translation
 
+    @abstractmethod
     def view(self, given: dict[str, Tensor]) -> View | OpenView:
-        raise NotImplementedError
+        """The inputs by name, as the composition takes them."""
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         return self.answer(self.view(dict(zip(self.inputs, inputs, strict=True))))

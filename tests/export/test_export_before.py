@@ -1,6 +1,7 @@
 """What is timed as "before the export": each stage's own module, with its graph's inputs."""
 
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def test_a_module_takes_what_the_graph_takes(network: str, state: int) -> None:
 
 
 def test_custom_modules_are_timed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(__import__("sys").modules, "my_networks", raising=False)
+    monkeypatch.delitem(sys.modules, "my_networks", raising=False)
     recipe = small_recipe(tmp_path, LIFTER)
     loaded = load_custom(recipe, "generator", trust=True)
     modules = _modules(recipe, {"generator": loaded})

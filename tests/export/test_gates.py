@@ -11,6 +11,7 @@ from seeded_stages import SeededStage, StageOf
 
 from pchmr_engines.errors import InputError
 from pchmr_engines.manifest import Parity
+from pchmr_engines.verify import Gate
 from pchmr_export.examples import network_input
 from pchmr_export.gates import (
     GateFailed,
@@ -138,8 +139,6 @@ def test_heat_maps_are_gated_in_pixels_too() -> None:
 
 
 def test_a_manifest_keeps_the_worst_backend() -> None:
-    from pchmr_engines.verify import Gate
-
     wanted = {"pose": Parity("mm", 1000.0, 0.0, 0.05)}
     gates = [
         Gate("lifter", "pose", name, "fp32", "mm", 0.0, value, 0.05)

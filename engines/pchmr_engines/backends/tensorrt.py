@@ -1,7 +1,7 @@
 """TensorRT 10.3 to 11.4 and TensorRT for RTX: one API under two import names.
 
-`make check` type-checks this file against the stubs of the oldest and the newest TensorRT. Building
-for RTX needs no GPU and is tested; running an engine was never executed.
+`make check` type-checks this file against the oldest and the newest TensorRT. Building for RTX
+needs no GPU and is tested; running an engine was never executed.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def build(
 
 
 def _bytes(memory: Any) -> bytes:
-    """A copy of an IHostMemory, which is a buffer although its stubs do not say so."""
+    """A copy of an IHostMemory, which is a buffer, although its types do not say so."""
     return bytes(memory)
 
 
