@@ -53,12 +53,12 @@ class DeviceArray(np.ndarray):
 class GpuStandIn:
     """An engine of the CPU behind arrays and streams of such a GPU. made: its contexts' batches."""
 
-    precision = "fp32"
+    precision, capturable = "fp32", True
 
     def __init__(self, engine: Engine, backend: str) -> None:
         self._engine, self.backend = engine, backend
         self.inputs, self.outputs = engine.inputs, engine.outputs
-        self.caps = replace(engine.caps, device="cuda", capturable=True)
+        self.caps = replace(engine.caps, device="cuda", capturable=self.capturable)
 
     def context(self, batch: int, stream: Stream, threads: int | None = None) -> Any:
         context = self._engine.context(batch, threads=1)
@@ -192,6 +192,19 @@ def test_each_network_is_one_launch_or_none_where_it_is_not_to_be(
         Pipeline.load(open_bundle, "serial", **options)
     plain = Pipeline.load(open_bundle, "serial", **options, cuda_graph=False)
     assert_the_same(graphed, plain, walk[:2])
+
+
+def test_engines_that_cannot_be_captured_are_no_graph(
+    asked: list[Any], open_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime's may do a part of their work on the CPU, which a graph would leave out."""
+    launches.clear()
+    monkeypatch.setattr(GpuStandIn, "capturable", False)
+    options: dict[str, Any] = {"device": "cuda", "smooth": True}
+    Pipeline.load(open_bundle, "serial", **options)
+    assert not launches
+    with pytest.raises(EngineError, match="of torch-cuda cannot be part of a CUDA graph: cuda_gr"):
+        Pipeline.load(open_bundle, "serial", **options, cuda_graph=True)
 
 
 def test_auto_takes_one_backend_for_all(

@@ -1,6 +1,7 @@
 """`Pipeline.load(..., device="cuda")` without a GPU: the same people as on the CPU, in any order of
 work that streams and events allow, and nothing allocated for a frame."""
 
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from pchmr import Camera, Person, Pipeline
 from pchmr.bodies import BodyModel
 from pchmr.crops import Roi, crop_to_image
 from pchmr.cuda import cupy_device, executor, parts
+from pchmr.cuda.frames import Frames
 from pchmr.stages import blazepose as stages
 from pchmr_engines.bundle import Bundle
 from pchmr_engines.errors import EngineError, InputError, MissingDependency, PchmrError
@@ -24,6 +26,7 @@ from pchmr_kernels import cuda_crops
 Load = Callable[..., Pipeline]
 Image = np.ndarray
 Make = Callable[..., Pipeline]
+ROI = Roi((655.0, 400.0), 820.0, 0.05)  # a woman who walks
 
 
 @pytest.fixture(scope="session")
@@ -142,6 +145,56 @@ def test_frames_of_another_size_are_made_ready_for(
             assert_alike(person, other)
 
 
+def frames_of(bundle: Bundle, recorder: Recorder, **options: Any) -> Frames:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(executor, "CupyDevice", lambda: recorder)
+        return executor.load_frames(bundle, **options)
+
+
+def test_what_was_made_for_another_size_is_freed_before_more_is_made(
+    make: Make, open_bundle: Bundle, walk: list[Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(Recorder())  # the stand-ins, for what comes now
+    recorder = Recorder()
+    frames = frames_of(open_bundle, recorder, topology="mesh-only")
+    height, width = walk[0].shape[:2]
+    frames.begin(walk[0], Camera.from_size(width, height))
+    frames.follow([ROI])
+    plan, alloc = weakref.ref(frames.plans[1]), recorder.alloc
+
+    def alone(*given: Any, **more: Any) -> Any:
+        assert plan() is None
+        return alloc(*given, **more)
+
+    monkeypatch.setattr(recorder, "alloc", alone)
+    frames.begin(walk[0][:, :1000], Camera.from_size(1000, height))
+    assert frames.follow([ROI])
+
+
+def test_a_region_goes_up_again_after_a_run_that_was_interrupted(
+    make: Make, open_bundle: Bundle, walk: list[Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device's next region is that of a run of which nothing came down."""
+    make(Recorder())  # the stand-ins, for what comes now
+    recorder = Recorder()
+    frames = frames_of(open_bundle, recorder, topology="mesh-only")
+    height, width = walk[0].shape[:2]
+    frames.begin(walk[0], Camera.from_size(width, height))
+
+    def interrupted(stream: Any) -> None:
+        raise KeyboardInterrupt
+
+    (first,) = frames.follow([ROI])
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder, "synchronize", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            frames.follow([first.next_roi])
+    (again,) = frames.follow([first.next_roi])
+    frames.follow([ROI])
+    (expected,) = frames.follow([first.next_roi])
+    np.testing.assert_allclose(again.keypoints_2d, expected.keypoints_2d, atol=1e-3)
+
+
 def test_engines_that_cannot_be_captured_run_on_the_streams(make: Make, walk: list[Image]) -> None:
     recorder = Recorder()
     pipe = make(recorder, capturable=False)
@@ -159,12 +212,10 @@ def test_frames_alone_with_and_without_a_graph(
     found, height, width = [], *walk[0].shape[:2]
     for graph in (True, False):
         recorder = Recorder()
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(executor, "CupyDevice", lambda recorder=recorder: recorder)
-            frames = executor.load_frames(open_bundle, graph=graph)
+        frames = frames_of(open_bundle, recorder, graph=graph)
         frames.begin(walk[0], Camera.from_size(width, height))
         recorder.log.clear()
-        (person,) = frames.follow([Roi((655.0, 400.0), 820.0, 0.05)])
+        (person,) = frames.follow([ROI])
         found.append(person)
         assert recorder.replays == graph
         assert not [name for name in recorder.log if "calibrated" in name]

@@ -13,7 +13,7 @@ from ..blazepose import DETECTOR_SIZE, Detection, Landmarks, closer_rois, decode
 from ..camera import Camera
 from ..crops import Roi, crop_to_image, letterbox_roi
 from .device import Buffer, Device
-from .parts import Parts
+from .parts import Parts, in_graph
 from .plan import Plan
 from .ranges import span
 from .steps import DETECTIONS, RESULTS, Steps
@@ -48,12 +48,7 @@ class Frames:
         streams: int = STREAMS,
     ) -> None:
         self._parts, self.device = parts, device
-        self._graph = parts.capturable if graph is None else graph
-        if self._graph and not parts.capturable:
-            names = [e.backend for e in parts.engines.values() if not e.caps.capturable]
-            raise EngineError(
-                f"engines of {names[0]} cannot be part of a CUDA graph: cuda_graph=False"
-            )
+        self._graph = in_graph(parts.engines.values(), graph)
         self._batches = [1 << n for n in range((max_people - 1).bit_length() + 1)]
         self.streams = [device.stream() for _ in range(streams)]
         self._constants = self._upload(parts.constants())
@@ -76,7 +71,7 @@ class Frames:
         buffers = {}
         for name, array in arrays.items():
             buffers[name] = self.device.alloc(name, (array.shape, array.dtype.name))
-            self.device.upload(buffers[name], np.ascontiguousarray(array), self.streams[0])
+            self.device.upload(buffers[name], array, self.streams[0])
         self.device.synchronize(self.streams[0])
         return buffers
 
@@ -91,26 +86,25 @@ class Frames:
                 "device='cpu'"
             )
         height, width = image.shape[:2]
+        self._last = None
         if self._size != (width, height):
             self._prepare(width, height, camera)
-        self._last = None
         device, first = self.device, self.streams[0]
         with span("upload"):
             if self._lens != camera.lens:
                 self._lens = camera.lens
                 device.upload(self._given["lens"], np.array(camera.lens), first)
-            device.upload(self._frame, np.ascontiguousarray(image), first)
+            device.upload(self._frame, image, first)
 
     def _prepare(self, width: int, height: int, camera: Camera) -> None:
         """Make everything for frames of this size, and freeze it."""
         device = self.device
         device.thaw()
-        self._size, self._expected = None, {}  # until all of it is there
+        self._size, self._expected, self.plans = None, {}, {}  # until all of it is there
         self._frame = device.alloc("frame", ((height, width, 3), "uint8"), shared=True)
         self._lens = camera.lens
         lens = self._upload({"lens": np.array(camera.lens)})
         self._given = {**self._constants, "frame": self._frame, **lens}
-        self.plans = {}
         for batch in self._batches:
             plan = self._plan(f"followed{batch}", batch)
             self._send(plan, "next_roi", _rows([letterbox_roi(width, height)] * batch))
@@ -140,7 +134,7 @@ class Frames:
         """
         batch = 1 << (len(rois) - 1).bit_length()
         plan, rois = self.plans[batch], tuple(rois)
-        if self._expected.get(batch) != rois:
+        if self._expected.pop(batch, None) != rois:  # unknown until the run is over
             padded = [*rois, *[rois[0]] * (batch - len(rois))]
             self._send(plan, "next_roi", _rows(padded))
         results = self._run(plan)

@@ -22,7 +22,7 @@ from pchmr_engines.errors import EngineError, PchmrError
 
 from .cupy_device import captured, launch, page_locked
 from .device import Graph
-from .parts import BACKENDS_OF_THE_GPU, backend_of_the_gpu
+from .parts import BACKENDS_OF_THE_GPU, backend_of_the_gpu, in_graph
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class HostSideEngine:
 
     def __init__(self, engine: Engine, graph: bool | None = None) -> None:
         self._engine = engine
-        self._graph = engine.caps.capturable if graph is None else graph
+        self._graph = in_graph([engine], graph)
         self._stream = import_cupy().cuda.Stream(non_blocking=True)
         self.backend, self.precision = engine.backend, engine.precision
         self.inputs, self.outputs = engine.inputs, engine.outputs
@@ -119,7 +119,7 @@ class HostSideContext:
         raise EngineError(f"cannot bind {name!r}: write into the context's own buffer")
 
     def freeze(self) -> None:
-        """Raises: EngineError for an engine that cannot be captured."""
+        """Raises: EngineError where the engine cannot be captured."""
         self._context.freeze()
         if self._graphed:
             graph = self._captured()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -101,11 +101,6 @@ class Parts:
         """Whether torch runs engines, which allocates while it does."""
         return any(engine.backend == "torch-cuda" for engine in self.engines.values())
 
-    @property
-    def capturable(self) -> bool:
-        """Whether all engines can be part of a CUDA graph."""
-        return all(engine.caps.capturable for engine in self.engines.values())
-
     def constants(self) -> dict[str, np.ndarray]:
         """What the kernels read and nothing writes."""
         trust = self.carry / np.maximum(self.carry.sum(1, keepdims=True), 1e-6)
@@ -192,6 +187,19 @@ def engines_of(bundle: Bundle, stages: Mapping[str, str], backend: str) -> dict[
         except PchmrError as error:
             reasons.append(f"{each}: {error}")
     raise EngineError(f"no backend runs {bundle.manifest.name!r} on the GPU: {'; '.join(reasons)}")
+
+
+def in_graph(engines: Iterable[Engine], graph: bool | None) -> bool:
+    """Whether engines are to be part of a CUDA graph: by default where all can.
+
+    Raises: EngineError where they are to be and one cannot.
+    """
+    unable = [engine.backend for engine in engines if not engine.caps.capturable]
+    if graph and unable:
+        raise EngineError(
+            f"engines of {unable[0]} cannot be part of a CUDA graph: cuda_graph=False"
+        )
+    return not unable if graph is None else graph
 
 
 def backend_of_the_gpu(backend: str) -> str:
