@@ -16,7 +16,7 @@ import gpu_frames
 from gpu_budget import Budget, Report, percentiles
 from gpu_frames import Networks, compiled, whole_frames
 
-from pchmr_engines.backends.torch_graph import TorchGraph
+from pchmr.cuda.cupy_device import captured, launch
 from pchmr_engines.bundle import Bundle
 from pchmr_engines.engine import Context
 
@@ -50,23 +50,14 @@ class Branch:
         """One launch of the recorded engine; None where it cannot be recorded."""
         if self.stream is None or not self.engine.caps.capturable:
             return None
-        if self.engine.backend == "torch-cuda":
-            replay = TorchGraph(self.stream.ptr, self.context.enqueue).replay
-        else:
-            with self.stream:
-                mode = self.cupy.cuda.runtime.streamCaptureModeThreadLocal
-                self.stream.begin_capture(mode=mode)
-                try:
-                    self.context.enqueue()
-                finally:
-                    graph = self.stream.end_capture()
-            replay = partial(graph.launch, self.stream)
+        torch = self.engine.backend == "torch-cuda"
+        graph = captured(self.cupy, self.stream, self.context.enqueue, torch)
 
-        def launch() -> None:
-            replay()
+        def run() -> None:
+            launch(graph, self.stream)
             self.wait()
 
-        return launch
+        return run
 
 
 def frames(device: Any, options: Any, budget: Budget) -> Iterator[Report]:

@@ -12,7 +12,7 @@ from cuda_recorder import Recorder
 from cuda_shim.shim_runtime import ShimRuntime, build, find_compiler
 from cuda_stand_in import HostEngine
 
-from pchmr.cuda import executor, parts
+from pchmr.cuda import cupy_device, executor, parts
 from pchmr.cuda.schedule import Step
 from pchmr_engines.backends.torch import TorchContext
 from pchmr_engines.bundle import Bundle
@@ -263,8 +263,9 @@ def test_an_engine_of_torch_is_captured_through_torch(
         def replay(self) -> None:
             calls.append("replay")
 
-    monkeypatch.setattr(gpu_pipeline, "TorchGraph", TorchGraph)
+    monkeypatch.setattr(cupy_device, "TorchGraph", TorchGraph)
     branch = object.__new__(gpu_pipeline.Branch)
+    branch.cupy = None
     branch.stream = SimpleNamespace(ptr=7, synchronize=lambda: calls.append("wait"))
     caps = Caps("cuda", 8, True)
     branch.engine = SimpleNamespace(backend="torch-cuda", caps=caps)
