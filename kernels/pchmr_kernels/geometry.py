@@ -118,8 +118,8 @@ def rotate(points: Array, rotation: Array) -> Float64:
 
     Raises: ValueError for another shape.
     """
-    batch, count, _ = points.shape
-    points = np.ascontiguousarray(points, np.float32)
+    batch, count = points.shape[:2]
+    points = as_float32("points", points.astype(np.float32, copy=False), (batch, count, 3))
     turn = as_float64("rotation", rotation, (batch, 3, 3))
     out = np.empty((batch, count, 3))
     _library().pchmr_rotate_f64(batch, count, address(points), address(turn), address(out))

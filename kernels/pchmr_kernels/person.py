@@ -133,9 +133,11 @@ def pose_rotmats(rot6d: Array, root: Array) -> Float64:
     """(B, J, 3, 3) from the first two columns of each, row by row (B, J, 6), made orthonormal.
 
     root: (B, 3, 3) that turns the first joint's. A column of zeros stays zero.
+
+    Raises: ValueError for another shape.
     """
-    batch, joints, _ = rot6d.shape
-    rot6d = np.ascontiguousarray(rot6d, np.float32)
+    batch, joints = rot6d.shape[:2]
+    rot6d = as_float32("rot6d", rot6d.astype(np.float32, copy=False), (batch, joints, 6))
     root = as_float64("root", root, (batch, 3, 3))
     rotmats = np.empty((batch, joints, 3, 3))
     _library().pchmr_pose_rotmats_f64(
@@ -149,11 +151,16 @@ class ImageTarget:
 
     carry: (J, 33) how much of what a landmark is off moves a joint. trust: (J, 33) how it vouches
     for one.
+
+    Raises: ValueError for another shape.
     """
 
     def __init__(self, carry: Array, trust: Array) -> None:
         self._joints = len(carry)
-        self._given = [np.ascontiguousarray(x, np.float32) for x in (carry, trust)]
+        self._given = [
+            as_float32(name, array.astype(np.float32, copy=False), (len(carry), LANDMARKS))
+            for name, array in (("carry", carry), ("trust", trust))
+        ]
         self._addresses = tuple(map(address, self._given))
         self._function = _library().pchmr_image_target_f64
 

@@ -123,6 +123,10 @@ def test_ray_rotation_turns_the_axis_onto_the_ray_after_the_roll(rng: np.random.
 def test_rotate(rng: np.random.Generator) -> None:
     points, turn = rng.normal(size=(3, 7, 3)).astype(np.float32), rotations(rng, 3)
     np.testing.assert_allclose(rotate(points, turn), points @ turn.swapaxes(1, 2), atol=1e-14)
+    halves = points.astype(np.float16)
+    np.testing.assert_array_equal(rotate(halves, turn), rotate(halves.astype(np.float32), turn))
+    with pytest.raises(ValueError, match=r"points is \(3, 7, 2\); expected \(3, 7, 3\)"):
+        rotate(points[..., :2], turn)
 
 
 def test_translate(rng: np.random.Generator) -> None:

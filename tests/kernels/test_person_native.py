@@ -122,6 +122,8 @@ def test_pose_rotmats(rng):
     expected[:, 0] = root @ expected[:, 0]
     np.testing.assert_allclose(rotmats, expected, atol=1e-12)
     assert not pose_rotmats(np.zeros((1, 2, 6), np.float32), root[:1]).any()
+    with pytest.raises(ValueError, match=r"rot6d is \(3, 24, 3\); expected \(3, 24, 6\)"):
+        pose_rotmats(rot6d[..., :3], root)
 
 
 @pytest.mark.parametrize("batch", [0, 1, 3])
@@ -144,3 +146,5 @@ def test_image_target(batch, rng):
     np.testing.assert_allclose(confidence, keypoints[..., 2] @ trust.T.astype(np.float64))
     with pytest.raises(ValueError, match="landmarks, keypoints and world are"):
         ImageTarget(carry, trust)(joints, landmarks, keypoints, world[:, 1:], root, LENS)
+    with pytest.raises(ValueError, match=r"trust is \(24, 32\); expected \(24, 33\)"):
+        ImageTarget(carry, trust[:, 1:])
