@@ -24,11 +24,6 @@ SKELETONS = ("smpl24", "h36m17", "pose2mesh_coco19", "posenet18")
 VERTICES = 40
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def dense_weights(skeleton: Skeleton, rng: np.random.Generator) -> tuple[Floats, Floats]:
     A, W = rng.random((2, VERTICES, len(skeleton.bones)))
     A *= rng.random(A.shape) > 0.7  # sparse, in rows of different length

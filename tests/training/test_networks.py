@@ -76,11 +76,6 @@ GOLDEN = json.loads((Path(__file__).parent / "golden_networks.json").read_text(e
 SCALES = {"posenet_r50_18j": {"head.final_layer.weight": 100.0}}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="session")
 def kit() -> Path:
     folder = find_parity_kit()
