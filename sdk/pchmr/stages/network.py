@@ -38,15 +38,17 @@ class CropNetwork:
         self.crops: list[PersonCrop] = []
         self.affine = np.empty((0, 2, 3))
         self._context: Context
+        self._arrays: dict[str, np.ndarray]
 
     def prepare(self, image: np.ndarray, boxes: np.ndarray) -> None:
         """Cut (P, 4) tight boxes out of a (H, W, 3) uint8 BGR image into the network's input."""
-        self._context = self._engine.context(len(boxes))
+        people = len(boxes)
+        self._context, self._arrays = self._engine.context(people), self._engine.arrays(people)
         height, width = image.shape[:2]
         grown = [_grown(box, self._box_scale, width, height) for box in boxes]
         self.crops = [crop_person(image, box, self._rule, self._size) for box in grown]
         self.affine = np.stack([cv2.invertAffineTransform(crop.affine) for crop in self.crops])
-        for crop, row in zip(self.crops, self._context.buffers["image"], strict=False):
+        for crop, row in zip(self.crops, self._arrays["image"], strict=True):
             row[:] = crop.pixels[..., ::-1] if self._swap else crop.pixels
 
     def enqueue(self) -> None:
@@ -54,7 +56,7 @@ class CropNetwork:
 
     def output(self, name: str) -> np.ndarray:
         """(P, ...), overwritten by the next run."""
-        return self._context.buffers[name][: len(self.crops)]
+        return self._arrays[name]
 
     def to_frame(self, points: np.ndarray) -> np.ndarray:
         """(P, J, 2) pixels of each crop in the frame."""
@@ -119,19 +121,19 @@ class NetworkStage:
         self.name, self._inputs, self._outputs = name, inputs, outputs
         self.needs, self.gives = frozenset(inputs.values()), frozenset(outputs.values())
         self._engine = BatchedEngine(engine, max_people, threads)
-        self._people = 0
         self._context: Context
+        self._arrays: dict[str, np.ndarray]
 
     def prepare(self, board: Board) -> None:
-        self._people = len(board.rows)
-        self._context = self._engine.context(self._people)
+        people = len(board.rows)
+        self._context, self._arrays = self._engine.context(people), self._engine.arrays(people)
         for graph_name, name in self._inputs.items():
-            buffer = self._context.buffers[graph_name]
-            buffer[: self._people] = board[name].reshape(self._people, *buffer.shape[1:])
+            array = self._arrays[graph_name]
+            array[:] = board[name].reshape(array.shape)
 
     def enqueue(self) -> None:
         self._context.enqueue()
 
     def collect(self, board: Board) -> None:
         for graph_name, name in self._outputs.items():
-            board[name] = self._context.buffers[graph_name][: self._people].copy()
+            board[name] = self._arrays[graph_name].copy()
