@@ -20,6 +20,7 @@ from pchmr_kernels.cuda_runtime import (
     REALS,
     RealsStruct,
     Runtime,
+    check_rows,
     refuse,
     shape_of,
     stream_address,
@@ -37,10 +38,8 @@ from pchmr_kernels.skeletons import Skeleton
 from pchmr_kernels.weights import SparseWeights, WeightsStruct
 
 # As in native/pchmr_cuda.h and pchmr_kernels.h.
-BLOCK = 128
 BLOCKS_A_PROCESSOR = 8
 ROWS_A_BLOCK = 4
-MOST_ROWS = 65535
 MOST_JOINTS = 128  # and bones, and axes
 SHARED_BYTES = 49152  # that every device gives a block unasked; 45184 is the most one takes
 
@@ -216,9 +215,9 @@ class PoseJoints:
             self.fill(run, job, coefficients, transforms)
             out = run.empty((batch, self.joints, 3), np.dtype(np.float32)) if out is None else out
             job.out = view(run, "out", out, (batch, self.joints, 3), FLOAT32).pointer
-            refuse(batch > MOST_ROWS, f"a batch of {batch} rows; at most {MOST_ROWS}: split it")
+            check_rows(batch)
             if batch:
-                run.launch("pchmr_pose_joints", (1, batch), BLOCK, shared_bytes(job), job)
+                run.launch("pchmr_pose_joints", (1, batch), shared_bytes(job), job)
         return out
 
     def fill(self, run: Runtime, job: JobStruct, coefficients: Any, transforms: Any) -> None:
@@ -326,7 +325,7 @@ def check_device(bound: Any, run: Runtime, device: int) -> None:
 
 def _launch(run: Runtime, kernel: str, job: JobStruct, vertices: Any, out: Any) -> Any:
     shape = (job.batch, job.weights.vertices, 3)
-    refuse(job.batch > MOST_ROWS, f"a batch of {job.batch} rows; at most {MOST_ROWS}: split it")
+    check_rows(job.batch)
     mesh = view(run, "vertices", vertices, shape, MESHES)
     out = run.empty(shape, mesh.dtype) if out is None else out
     written = view(run, "out", out, shape, (mesh.dtype.type,))
@@ -342,7 +341,7 @@ def _launch(run: Runtime, kernel: str, job: JobStruct, vertices: Any, out: Any) 
         job.rows = 1
     size = shared_bytes(job)
     groups = -(-job.batch // job.rows)
-    run.launch(kernel, (min(tiles, -(-full // groups)), groups), BLOCK, size, job)
+    run.launch(kernel, (min(tiles, -(-full // groups)), groups), size, job)
     return out
 
 

@@ -10,18 +10,18 @@ import numpy as np
 
 from pchmr_kernels import cuda_runtime
 from pchmr_kernels.cuda_runtime import (
+    BLOCK,
     REALS,
     RealsStruct,
     Runtime,
+    check_rows,
     refuse,
     shape_of,
     stream_address,
     view,
 )
 
-BLOCK = 128
 PIXELS_A_THREAD = 4
-MOST_CROPS = 65535
 UINT8 = (np.uint8,)
 
 
@@ -73,7 +73,7 @@ def crop(
     """
     run = cuda_runtime.runtime()
     batch = shape_of("affines", affines, 3)[0]
-    refuse(batch > MOST_CROPS, f"{batch} crops; at most {MOST_CROPS}: split them")
+    check_rows(batch)
     refuse(out is None and size < 1, "either out or size must be given")
     with run.on(stream_address(stream)):
         if out is None:
@@ -85,7 +85,7 @@ def crop(
         job.out = view(run, "out", out, (batch, height, width, 3), UINT8).pointer
         blocks = -(-height * width // (BLOCK * PIXELS_A_THREAD))
         if batch and blocks:
-            run.launch("pchmr_crop", (blocks, batch), BLOCK, 0, job)
+            run.launch("pchmr_crop", (blocks, batch), 0, job)
     return out
 
 

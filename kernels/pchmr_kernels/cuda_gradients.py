@@ -6,12 +6,18 @@ import ctypes
 from typing import Any
 
 from pchmr_kernels import cuda_runtime
-from pchmr_kernels.cuda_runtime import FLOAT32, refuse, shape_of, stream_address, view
+from pchmr_kernels.cuda_runtime import (
+    BLOCK,
+    FLOAT32,
+    check_rows,
+    refuse,
+    shape_of,
+    stream_address,
+    view,
+)
 from pchmr_kernels.cuda_weights import DenseWeights
 
-BLOCK = 128
 MOST_BLOCKS = 1 << 20
-MOST_ROWS = 65535
 MOST_BONES = 128
 SUMS = 15  # floats a thread adds up, see native/gradients.cu
 WANTED = ("vertices", "transforms", "delta", "values", "offsets")
@@ -53,7 +59,7 @@ def blend_gradients(
     batch, V, _ = shape_of("vertices", vertices, 3)
     K = shape_of("transforms", transforms, 4)[1]
     refuse(K > MOST_BONES, f"{K} bones; at most {MOST_BONES}")
-    refuse(batch > MOST_ROWS, f"a batch of {batch} rows; at most {MOST_ROWS}: split it")
+    check_rows(batch)
     refuse((delta is None) != (weights.offsets is None), "delta needs weights.offsets, and they it")
     mesh, bones, dense = (batch, V, 3), (batch, K, 3, 4), (V, K)
     shapes = dict(zip(WANTED, (mesh, bones, (batch, K, 3), dense, dense), strict=True))
@@ -72,8 +78,8 @@ def blend_gradients(
 
         if "vertices" in out and batch * V:
             grid = (blocks(V), batch)
-            run.launch("pchmr_blend_grad_vertices", grid, BLOCK, 48 * K, job)
+            run.launch("pchmr_blend_grad_vertices", grid, 48 * K, job)
         if out.keys() & {"transforms", "delta"} and batch * K:
-            run.launch("pchmr_blend_grad_bones", (K, batch), BLOCK, 4 * SUMS * BLOCK, job)
+            run.launch("pchmr_blend_grad_bones", (K, batch), 4 * SUMS * BLOCK, job)
         if out.keys() & {"values", "offsets"} and V * K:
-            run.launch("pchmr_blend_grad_weights", (blocks(V * K), 1), BLOCK, 0, job)
+            run.launch("pchmr_blend_grad_weights", (blocks(V * K), 1), 0, job)

@@ -15,10 +15,8 @@ from typing import Any
 import numpy as np
 
 from pchmr_kernels import cuda_runtime
-from pchmr_kernels.cuda_runtime import refuse, stream_address, view
+from pchmr_kernels.cuda_runtime import BLOCK, check_rows, refuse, stream_address, view
 
-BLOCK = 128
-MOST_ROWS = 65535
 LANDMARKS, POINTS = 33, 39  # of a person, of the landmark network
 
 SIZES = (
@@ -147,7 +145,7 @@ def queue(kernel: str, arrays: Mapping[str, Any], stream: Any = None, crop_size:
             label = f"out {name}" if name in spec.writes else name
             setattr(job, name, view(run, label, array, shape, (dtype,)).pointer)
         batch = job.batch
-        refuse(batch > MOST_ROWS, f"a batch of {batch} rows; at most {MOST_ROWS}: split it")
+        check_rows(batch)
         if not batch:
             return
         shared = spec.shared_bytes + spec.shared_bytes_a_joint * job.joints
@@ -156,7 +154,7 @@ def queue(kernel: str, arrays: Mapping[str, Any], stream: Any = None, crop_size:
             grid = (-(-batch // BLOCK), 1)
         elif kernel == "pchmr_person_shape":
             grid = (max(1, -(-3 * job.vertices // BLOCK)), batch)
-        run.launch(kernel, grid, BLOCK, shared, job)
+        run.launch(kernel, grid, shared, job)
 
 
 def _sizes(arrays: Mapping[str, Any]) -> dict[str, int]:

@@ -46,6 +46,7 @@ KERNELS = {
 }
 """Every kernel, and the file of native/ that has it."""
 
+BLOCK, MOST_ROWS = 128, 65535  # threads; the y side of a grid. As in native/pchmr_cuda.h.
 CUDA, CUDA_MANAGED = 2, 13  # DLDeviceType
 FLOAT32, REALS, INT32 = (np.float32,), (np.float32, np.float64), (np.int32,)
 
@@ -66,12 +67,7 @@ class Runtime(Protocol):
     def processors(self) -> int: ...
     def on(self, stream: int | None) -> AbstractContextManager[Any]: ...
     def launch(
-        self,
-        kernel: str,
-        grid: tuple[int, ...],
-        threads: int,
-        shared_bytes: int,
-        job: ctypes.Structure,
+        self, kernel: str, grid: tuple[int, int], shared_bytes: int, job: ctypes.Structure
     ) -> None: ...
 
 
@@ -143,6 +139,11 @@ def refuse(wrong: bool, message: str) -> None:
     """Raises: ValueError with that message, where something is wrong."""
     if wrong:
         raise ValueError(message)
+
+
+def check_rows(batch: int) -> None:
+    """Raises: ValueError for more rows than a grid has."""
+    refuse(batch > MOST_ROWS, f"a batch of {batch} rows; at most {MOST_ROWS}: split it")
 
 
 def stream_address(stream: Any) -> int | None:
@@ -224,17 +225,12 @@ class CupyRuntime:
         return cuda.Stream.from_external(_Stream(stream))
 
     def launch(
-        self,
-        kernel: str,
-        grid: tuple[int, ...],
-        threads: int,
-        shared_bytes: int,
-        job: ctypes.Structure,
+        self, kernel: str, grid: tuple[int, int], shared_bytes: int, job: ctypes.Structure
     ) -> None:
         by_value = np.frombuffer(bytes(job), np.dtype((np.void, ctypes.sizeof(job))))
         if kernel not in self.functions:
             self.functions[kernel] = self.modules[KERNELS[kernel]].get_function(kernel)
-        self.functions[kernel](grid, (threads,), (by_value,), shared_mem=shared_bytes)
+        self.functions[kernel](grid, (BLOCK,), (by_value,), shared_mem=shared_bytes)
 
 
 def _device(name: str, array: Any) -> tuple[int, int | None]:

@@ -214,7 +214,7 @@ def test_a_kernel_is_looked_up_once_and_gets_its_job_by_value():
     run = cuda_runtime.CupyRuntime(cupy)
     job = cuda.JobStruct(batch=3)
     for _ in range(2):
-        run.launch("pchmr_blend", (2, 3), 128, 64, job)
+        run.launch("pchmr_blend", (2, 3), 64, job)
     assert looked_up == ["pchmr_blend"]
     (grid, block, by_value, shared), _ = calls
     assert (grid, block, shared, by_value.size) == ((2, 3), (128,), 64, 1)

@@ -157,7 +157,7 @@ def test_neither_the_grid_nor_the_block_nor_the_place_in_the_batch_shows(rng, sh
     whole = calibrate(c)
     assert shim.launches[-1] == ("pchmr_calibrate", (3, 3))  # four rows a block, the last one alone
     np.testing.assert_allclose(whole, judged(c), atol=TOLERANCE["float32"])
-    shim.multiprocessors, shim.threads = 100, cuda.BLOCK
+    shim.multiprocessors, shim.threads = 100, cuda_runtime.BLOCK
     np.testing.assert_array_equal(calibrate(c), whole)
     assert shim.launches[-1] == ("pchmr_calibrate", (5, 9))
     call = cuda.Calibrator(SMPL, c.weights)

@@ -74,7 +74,7 @@ def main(library, *mistakes):
         kernel, _, what = mistake.partition(":")
         shim.skip = int(what) if what.isdigit() else -1
         # That kernel needs memory by the thread, of which there are fewer here.
-        fewer = 4 * cuda_gradients.SUMS * (cuda_gradients.BLOCK - shim.threads)
+        fewer = 4 * cuda_gradients.SUMS * (cuda_runtime.BLOCK - shim.threads)
         shim.missing_bytes = 16 + fewer * ("grad_bones" in kernel) if what == "short" else 0
         print(f"run {mistake}", file=sys.stderr, flush=True)
         calls[kernel]()

@@ -76,11 +76,11 @@ class ShimRuntime:
         self.streams.append(stream)
         yield
 
-    def launch(self, kernel, grid, threads, shared_bytes, job):
+    def launch(self, kernel, grid, shared_bytes, job):
         self.launches.append((kernel, grid))
         whole = (*grid, 1)[:3]
         failed = self.library.shim_launch(
-            *(kernel.encode(), *whole, min(threads, self.threads)),
+            *(kernel.encode(), *whole, self.threads),
             *(max(0, shared_bytes - self.missing_bytes), ctypes.byref(job), self.skip),
         )
         assert not failed, kernel
