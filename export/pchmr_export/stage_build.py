@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -126,15 +127,14 @@ def _build_custom(recipe: Recipe, name: str, work: WorkFolder, loaded: LoadedNet
     """A custom stage: what its source is made of is known by the graph it gives alone."""
     stage, form = recipe.stages[name], loaded.form
     assert form is not None
-    with tempfile.TemporaryDirectory() as folder:
-        graph = Path(folder) / "stage.onnx"
-        file = write_custom(form, loaded.network, graph)
-        check_outputs(recipe.name, name, file.outputs, stage.skeleton)
-        hashes = [sha256_of(path) for path in (graph, *file.external)]
     provenance = Provenance(str(stage.source), loaded.spec.licence, loaded.sha256, tool_versions())
-    facts = {"stage": name, "recipe": asdict(stage), "graph": hashes}
-    make = partial(write_stage, name=name, form=form, provenance=provenance, loaded=loaded)
-    return read_stage(work.step(facts, make))
+    with tempfile.TemporaryDirectory() as scratch:
+        made = write_custom(form, loaded.network, graph_path(Path(scratch), name))
+        check_outputs(recipe.name, name, made.outputs, stage.skeleton)
+        hashes = [sha256_of(path) for path in (made.path, *made.external)]
+        facts = {"stage": name, "recipe": asdict(stage), "graph": hashes}
+        make = partial(write_stage, name=name, form=form, provenance=provenance, made=made)
+        return read_stage(work.step(facts, make))
 
 
 def is_temporal(spec: NetworkSpec) -> bool:
@@ -157,18 +157,20 @@ def write_stage(
     name: str,
     form: StageForm,
     provenance: Provenance,
-    loaded: LoadedNetwork | None = None,
+    made: StageFile | None = None,
 ) -> None:
     """Export, gate and describe a stage of single frames in `folder`, as its bundle will be.
 
-    loaded: of a custom stage.
+    made: its graph, where that is elsewhere already.
     """
     inputs = form_examples(name, form)
     fed = [network_input(form, values) for values in inputs.values()]
     data = parity_arrays(inputs, torch_outputs(form.module, fed, form.outputs))
     path = graph_path(folder, name)
-    if loaded is not None:
-        file = write_custom(form, loaded.network, path)
+    if made is not None:
+        shutil.move(made.path.parent, path.parent)
+        external = tuple(path.with_name(weights.name) for weights in made.external)
+        file = replace(made, path=path, external=external)
     else:
         module, rename = form.graph_module, form.graph_rename
         file = export_graph(module, form.inputs, form.outputs, path, rename)
