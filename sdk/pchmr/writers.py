@@ -201,16 +201,19 @@ def _shows_something(fragmented: Path) -> bool:
 
 
 def _move_index_first(fragmented: Path, path: Path) -> None:
-    """Rewrite a fragmented MP4 as a plain one that starts playing before it is all there."""
+    """Rewrite a fragmented MP4 as a plain one that starts playing before it is all there, at 0:
+    fragments begin as late as pictures that refer to later ones wait for those."""
     whole = fragmented.with_suffix(".tmp")
     try:
         with (
             av.open(str(fragmented)) as source,
             av.open(str(whole), "w", format="mp4", options={"movflags": "faststart"}) as target,
         ):
-            stream = target.add_stream_from_template(source.streams.video[0])
+            video = source.streams.video[0]
+            stream, late = target.add_stream_from_template(video), video.start_time or 0
             for packet in source.demux(video=0):
-                if packet.dts is not None:
+                if packet.pts is not None and packet.dts is not None:
+                    packet.pts, packet.dts = packet.pts - late, packet.dts - late
                     packet.stream = stream
                     target.mux(packet)
         os.replace(whole, path)

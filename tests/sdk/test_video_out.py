@@ -57,6 +57,8 @@ def test_video_out_keeps_given_times(tmp_path: Path) -> None:
         for ms in times:
             writer.write(quadrants(), ms * 10**6)
     assert [round(frame.t_ns / 1e6) for frame in read_back(writer.path)] == times
+    with av.open(str(writer.path)) as container:  # as a player has them: from 0, not from the first
+        assert [round(1000 * frame.time) for frame in container.decode(video=0)] == times
 
 
 def test_video_out_of_odd_and_changing_sizes(tmp_path: Path) -> None:
