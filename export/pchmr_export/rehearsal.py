@@ -107,7 +107,7 @@ def rehearsed(bundle: Bundle, **options: Any) -> RehearsedBundle:
 def recorded_inputs(bundle: Bundle, clips: Sequence[Frames]) -> dict[str, Arrays]:
     """Stage -> its inputs by name, (rows, ...), one row a run, in its fp32 form.
 
-    Every topology of the bundle is run, so that every stage is.
+    Topologies are run until every stage was.
     """
     seen: dict[str, list[Arrays]] = {}
     for topology in covering(bundle):
@@ -121,8 +121,9 @@ def recorded_inputs(bundle: Bundle, clips: Sequence[Frames]) -> dict[str, Arrays
 def covering(bundle: Bundle) -> tuple[str, ...]:
     """Topologies that between them run every stage, the most accurate first."""
     has = bundle.manifest.topologies
-    chosen = [name for name in ("parallel", "serial") if name in has]
-    return tuple(chosen) or has[:1]
+    within = {"template": {"parallel"}, "mesh-only": {"parallel", "serial"}}
+    wanted = ("parallel", "serial", *(name for name, more in within.items() if not more & set(has)))
+    return tuple(name for name in wanted if name in has)
 
 
 def run_people(

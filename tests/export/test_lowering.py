@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from export_cases import few_frames
 from pchmr_engines.backends import openvino
 from pchmr_engines.bundle import Bundle
 from pchmr_engines.errors import EngineError
-from pchmr_engines.manifest import Manifest, Precision
+from pchmr_engines.manifest import Manifest, Precision, Topology
 from pchmr_export import lowering
 from pchmr_export.assemble import Exported, export_open
 from pchmr_export.budgets import Spent
+from pchmr_export.composition import demo_frames
 from pchmr_export.mesh_budget import Composed
 from pchmr_export.precision import BudgetExceeded, Lowered
+from pchmr_export.rehearsal import covering, recorded_inputs
 from pchmr_export.work_folder import WorkFolder
 
 Run = Callable[..., tuple[int, str, str]]
@@ -85,6 +88,23 @@ def test_every_stage_of_open_holds_its_budgets(exported: Exported) -> None:
     assert all(0 < figure.mean <= figure.budget for figure in lowered.spent)
     assert all(mesh.spent.passed for mesh in lowered.composed)
     assert exported.bundle.stage("lifter").graph("fp16").notes
+
+
+@pytest.mark.parametrize(
+    ("topologies", "run"),
+    [
+        (("serial", "parallel", "template", "mesh-only"), ("parallel", "serial")),
+        (("serial", "template"), ("serial", "template")),
+        (("template", "mesh-only"), ("template", "mesh-only")),
+    ],
+)
+def test_every_stage_is_rehearsed(
+    topologies: tuple[Topology, ...], run: tuple[str, ...], open_bundle: Bundle
+) -> None:
+    manifest = replace(open_bundle.manifest, topologies=topologies)
+    bundle = replace(open_bundle, manifest=manifest)
+    assert covering(bundle) == run
+    assert recorded_inputs(bundle, [demo_frames(2)]).keys() == set(STAGES)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS[1:])
