@@ -47,7 +47,9 @@ def host(shim_runtime: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     def start(library: Path) -> Any:
         class Runtime(shim_runtime.ShimRuntime):
             def import_dlpack(self, array: Tensor) -> Any:
-                return shim_runtime.FakeCuda(array.detach().numpy())
+                # As torch has it: none gives its address on a GPU while it requires a gradient.
+                assert not array.requires_grad
+                return shim_runtime.FakeCuda(array.numpy())
 
         runtime = Runtime(library)
         monkeypatch.setattr(cuda_runtime, "runtime", lambda: runtime)

@@ -40,7 +40,8 @@ def fused_blend(
 class _FusedBlend(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Tensor | None) -> Tensor:
-        given = [None if x is None else x.contiguous() for x in inputs]
+        # A tensor that requires a gradient does not give its address to others.
+        given = [None if x is None else x.detach().contiguous() for x in inputs]
         ctx.save_for_backward(*given)
         vertices, transforms, A, delta, AW = given
         assert vertices is not None
@@ -62,7 +63,7 @@ class _FusedBlend(torch.autograd.Function):
         out = {n: x for n, x in zip(names, gradients, strict=True) if x is not None}
         with torch.cuda.device_of(vertices):
             cuda_gradients.blend_gradients(
-                *(gradient.contiguous(), vertices, transforms, DenseWeights(A, AW), delta),
+                *(gradient.detach().contiguous(), vertices, transforms, DenseWeights(A, AW), delta),
                 out=out,
                 stream=_stream(vertices),
             )
