@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from pchmr_engines.backends.openvino import has_bf16
 from pchmr_engines.bundle import Bundle
 from pchmr_engines.engine import Context, Engine
-from pchmr_engines.errors import PchmrError
 
 from .budgets import Arrays
 from .gates import installed_backends
@@ -55,12 +55,9 @@ def stage_times(
                 runs["torch"] = _torch_run(module(), row)
             for backend in installed_backends():
                 for graph in stage.graphs:
-                    if graph.suffix == ".onnx" and graph.precision in COMPUTED[backend]:
-                        context = _context(
-                            bundle, stage.name, backend, graph.precision, threads, row
-                        )
-                        if context:
-                            runs[f"{backend} {graph.precision}"] = context.enqueue
+                    if graph.suffix == ".onnx" and _computes(backend, graph.precision):
+                        engine = bundle.engine(stage.name, backend, threads, graph.precision)
+                        runs[f"{backend} {graph.precision}"] = _fed(engine, row).enqueue
             for label, times in interleaved(runs, SECONDS).items():
                 ms = float(np.median(times)), float(np.quantile(times, 0.95))
                 found.append(StageTime(stage.name, label, *ms))
@@ -79,18 +76,11 @@ def _torch_run(module: nn.Module, row: Arrays) -> Callable[[], Any]:
     return run
 
 
-def _context(
-    bundle: Bundle, stage: str, backend: str, precision: str, threads: int, row: Arrays
-) -> Context | None:
-    """None where this CPU does not have the precision."""
-    try:
-        engine = bundle.engine(stage, backend, threads, precision)
-    except PchmrError:
-        return None
-    return fed(engine, row)
+def _computes(backend: str, precision: str) -> bool:
+    return precision in COMPUTED[backend] and (precision != "bf16" or has_bf16())
 
 
-def fed(engine: Engine, row: Arrays) -> Context:
+def _fed(engine: Engine, row: Arrays) -> Context:
     """A context of one row with its inputs written."""
     context = engine.context(1)
     context.freeze()
