@@ -93,8 +93,9 @@ def export(
 
     from pchmr_engines.errors import InputError, MissingDependency
 
-    if find_spec("torch") is None:
-        raise MissingDependency("torch", "export", "pchmr export")
+    for package in ("torch", "onnxscript"):  # the second, torch's exporter, comes by no other extra
+        if find_spec(package) is None:
+            raise MissingDependency(package, "export", "pchmr export")
     from .ready import OPEN, list_table, ready_rows, recipe_text
 
     if list_ready:

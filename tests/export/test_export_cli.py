@@ -114,6 +114,17 @@ def test_a_single_file_is_told_as_json(
     assert found["gates"] == [asdict(gates[0]) | {"passed": True}]
 
 
+@pytest.mark.parametrize("missing", ["torch", "onnxscript"])
+def test_a_package_that_the_extra_brings_is_named(
+    missing: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == missing else name)
+    code, _, err = run("export", "--list")
+    assert code == 1
+    assert f"needs the package '{missing}'" in err
+    assert "pip install 'pchmr[export]'" in err
+
+
 @pytest.mark.slow
 def test_the_whole_is_one_file_for_other_runtimes(run: Run, tmp_path: Path) -> None:
     torch.set_num_threads(1)

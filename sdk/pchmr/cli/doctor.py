@@ -29,7 +29,8 @@ OPTIONAL = (  # what it brings, package to import, distribution, extra
     ("run engines (OpenVINO)", "openvino", "openvino", "openvino"),
     ("build the open bundle: body", "scipy", "scipy", "open"),
     ("build the open bundle: graphs", "onnx", "onnx", "open"),
-    ("export and train", "torch", "torch", "train"),
+    ("train; the paper's networks", "torch", "torch", "train"),
+    ("export checkpoints", "onnxscript", "onnxscript", "export"),
     ("webcam in a window", "pygame", "pygame-ce", "window"),
     ("webcam in the browser", "viser", "viser", "viewer"),
 )
