@@ -35,6 +35,7 @@ from .precision import (
     lower_stage,
     spread,
 )
+from .quantise import check_quantiser
 from .rehearsal import Frames, clips_to_calibrate_on, clips_to_judge_by, recorded_inputs
 from .work_folder import WorkFolder
 
@@ -70,11 +71,16 @@ class LoweredBundle:
 
 
 def lower_precisions(wanted: Wanted) -> tuple[Precision, ...]:
-    """The precisions other than fp32. Raises: InputError for one that cannot be judged here."""
+    """The precisions other than fp32.
+
+    Raises: InputError for one that cannot be judged here; MissingDependency.
+    """
     named = {precision for precisions in wanted.values() for precision in precisions}
     found = tuple(precision for precision in LOWER if precision in named)
     for precision in found:
         check_judged(precision)
+    if "int8" in found:
+        check_quantiser()
     return found
 
 

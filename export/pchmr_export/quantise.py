@@ -39,8 +39,7 @@ def write_int8(
     quantiser: "nncf" (better and faster in OpenVINO) or "onnxruntime".
     Raises: MissingDependency.
     """
-    if find_spec(quantiser) is None:
-        raise MissingDependency(quantiser, "export", f"quantising with {quantiser}")
+    check_quantiser(quantiser)
     model = plain_weights(ir.load(source))
     kept = kept_nodes(model, keep)
     with tempfile.TemporaryDirectory() as folder:
@@ -48,6 +47,12 @@ def write_int8(
         save_graph(model, plain)
         made = (_with_nncf if quantiser == "nncf" else _with_onnxruntime)(plain, rows, kept)
     onnx.save(made, target)
+
+
+def check_quantiser(name: str = "nncf") -> None:
+    """Raises: MissingDependency."""
+    if find_spec(name) is None:
+        raise MissingDependency(name, "export", f"quantising with {name}")
 
 
 def kept_nodes(model: ir.Model, keep: Collection[str]) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 
 from pchmr_engines.errors import InputError
 from pchmr_engines.progress import progress
-from pchmr_export import assemble, precision
+from pchmr_export import assemble, precision, quantise
 from pchmr_export.cli import _precisions
 
 Run = Callable[..., tuple[int, str, str]]
@@ -63,6 +63,17 @@ def test_bf16_where_the_cpu_has_none_is_told_before_the_work(
     (line,) = (line for line in err.splitlines() if line.startswith("pchmr: "))
     assert (code, out, list(tmp_path.iterdir())) == (1, "", [])
     assert "bf16 cannot be judged here: it takes openvino on a CPU with bf16; leave it" in line
+
+
+def test_int8_without_its_quantiser_is_told_before_the_work(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantise, "find_spec", lambda name: None)
+    monkeypatch.setattr(assemble, "verify_bundle", None)
+    code, out, err = run("export", "open", "-o", tmp_path / "b", "--precision", "int8")
+    (line,) = (line for line in err.splitlines() if line.startswith("pchmr: "))
+    assert (code, out, list(tmp_path.iterdir())) == (1, "", [])
+    assert "quantising with nncf needs the package 'nncf'" in line
 
 
 def test_one_topology_needs_less_of_the_body(run: Run) -> None:
