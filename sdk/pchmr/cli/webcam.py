@@ -173,7 +173,7 @@ def _print(summary: dict[str, Any]) -> None:
     for written in summary["recorded"]:
         typer.echo(f"recorded {written['overlay']} and {written['results']}")
     if summary["not_recorded"]:
-        typer.echo(f"{summary['not_recorded']} frames were not recorded for want of time")
+        typer.echo(f"frames not recorded for want of time: {summary['not_recorded']}")
 
 
 def _print_latency(summary: dict[str, Any]) -> None:
