@@ -207,6 +207,23 @@ def test_engines_that_cannot_be_captured_are_no_graph(
         Pipeline.load(open_bundle, "serial", **options, cuda_graph=True)
 
 
+def test_a_closed_context_replays_nothing(
+    asked: list[Any], open_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replayed: list[Stream] = []
+    graph = SimpleNamespace(launch=replayed.append)
+    monkeypatch.setattr(networks, "captured", lambda *given: graph)
+    context = networks.BundleOnGpu.of(open_bundle).engine("lifter").context(1)
+    context.freeze()
+    context.enqueue()
+    assert len(replayed) == 2
+    for _ in range(2):
+        context.close()
+    with pytest.raises(EngineError, match="the context is closed, expected frozen"):
+        context.enqueue()
+    assert len(replayed) == 2
+
+
 def test_auto_takes_one_backend_for_all(
     asked: list[Any], open_bundle: Bundle, walk: list[Image]
 ) -> None:

@@ -148,4 +148,5 @@ class HostSideContext:
         stream.synchronize()
 
     def close(self) -> None:
+        self._run = self._context.enqueue  # the graph goes: its memory does with the context
         self._context.close()
