@@ -8,7 +8,6 @@ import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -17,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-import pchmr_training
 from pchmr.bodies import body_from_arrays
 from pchmr.prepost.synthetic import synthetic_image
 from pchmr_engines.bundle import Bundle
@@ -26,14 +24,12 @@ from pchmr_engines.errors import InputError
 from pchmr_kernels.conversions import ApproximateConversion
 from pchmr_kernels.skeletons import get_skeleton
 from pchmr_kernels.weights import SparseWeights
-from pchmr_training.open_default.networks import load_network as load_open_network
 from pchmr_training.open_streams import OpenLifter, OpenMeshStream, OpenPoseStream, OpenView
 from pchmr_training.pchmr import ParallelPCHMR, SerialPCHMR
 from pchmr_training.smpl import SmplLayer
 from pchmr_training.view import View
 
 from .custom_stage import is_file
-from .open_bundle import open_bundle, open_plus_bundle
 from .recipe import Recipe
 from .recipe_body import BETAS, RecipeBody, make_body
 from .single_forms import INPUTS, OUTPUTS, Form, FromCrops, FromLandmarks, affine_name
@@ -48,9 +44,8 @@ from .torch_composition import (
     person_crops,
     torch_composition,
 )
+from .torch_programs import OPEN_MODULES
 
-WEIGHTS = Path(pchmr_training.__file__).parent / "data"
-OPEN_BUNDLES = {"open": open_bundle, "open-plus": open_plus_bundle}
 FRAMES = 11  # of the demo video, of which every fifth is a row
 
 
@@ -109,17 +104,14 @@ def whole_of_open(name: str, topology: str) -> Whole:
     """Serial or parallel PC-HMR of "open" or "open-plus". Raises: InputError for another form."""
     if topology not in ("serial", "parallel"):
         raise InputError(f"{name}: no single file of {topology!r}; expected serial or parallel")
-    bundle = Bundle.load(OPEN_BUNDLES[name]())
+    bundle = Bundle.load(name)
     assert bundle.manifest.body is not None
     (pair,), arrays = bundle.manifest.calibrations, bundle.body()
     parts = (arrays[f"{pair.prefix}{part}"] for part in ("indices", "values", "offsets"))
     model, weights = body_from_arrays(arrays, BETAS), SparseWeights(*parts)
     body = RecipeBody(model, arrays, bundle.manifest.body.provenance, weights, {}, pair)
     layer = SmplLayer(model, torch.float64)
-    networks: dict[str, Any] = {
-        part: load_open_network(part, WEIGHTS / f"{part}.safetensors")[0]
-        for part in ("generator", "lifter")
-    }
+    networks: dict[str, Any] = {part: OPEN_MODULES[part]() for part in ("generator", "lifter")}
     mesh_stream = OpenMeshStream(networks["generator"], layer)
     calibration = calibration_of(body, layer)
     own = topology == "parallel" and "pose_landmarks" in bundle.stages
