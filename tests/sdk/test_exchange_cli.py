@@ -68,6 +68,21 @@ def test_a_rerun_recording_holds_the_vertices(
         np.testing.assert_array_equal(vertices, ball(1, frame))
 
 
+def test_a_rerun_recording_on_a_full_disk(
+    made_up: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rerun = pytest.importorskip("rerun")
+
+    def failed(stream: object, *, timeout_sec: float) -> None:
+        raise RuntimeError("File-writer thread shut down prematurely")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rerun.RecordingStream, "flush", failed)
+        error = command("convert", made_up, "-o", tmp_path / "run.rrd").error
+    assert "run.rrd cannot be written (File-writer thread shut down prematurely): make" in error
+    assert not list(tmp_path.glob("run.rrd*"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from pchmr_engines.errors import MissingDependency
+from pchmr_engines.errors import InputError, MissingDependency
 from pchmr_kernels.skeletons import SKELETONS
 
 from ..whole import whole_file
 from .glb import COLOURS, vertex_normals
 from .recording import Recording, Track
 
+FLUSH_S = 60.0
+"""For the last of a file; on a full disk rerun may wait for ever."""
 JOINTS, TARGETS = (230, 230, 230), (255, 80, 60)
 
 
@@ -22,7 +24,7 @@ def write_rerun(path: Path | str, recording: Recording, person: int | None = Non
 
     Raises:
         MissingDependency: without the package rerun.
-        InputError: the place cannot be written to.
+        InputError: the place cannot be written to, or is full.
     """
     try:
         import rerun as rr
@@ -36,7 +38,12 @@ def write_rerun(path: Path | str, recording: Recording, person: int | None = Non
         stream.log("world", rr.ViewCoordinates.RDF, static=True)
         for number, track in enumerate(tracks):
             _log_track(rr, stream, recording, track, COLOURS[number % len(COLOURS)])
-        stream.flush()
+        try:
+            stream.flush(timeout_sec=FLUSH_S)
+        except RuntimeError as error:
+            raise InputError(
+                f"{path} cannot be written ({error}): make room, or name another one"
+            ) from error
         stream.disconnect()
 
 
