@@ -107,3 +107,11 @@ def test_what_is_no_stream_is_refused(graph, gpu_build, monkeypatch):
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
     with pytest.raises(EngineError, match="stream is a str; expected a CuPy or torch CUDA stream"):
         engine_from_onnx(graph, "onnxruntime-cuda").context(1, "stream")
+
+
+def test_the_default_stream_is_refused(graph, gpu_build, monkeypatch):
+    """ONNX Runtime takes it for none, and nobody would wait for what it takes instead."""
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy(Calls()))
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    with pytest.raises(EngineError, match="does not run on the default stream: give another"):
+        engine_from_onnx(graph, "onnxruntime-cuda").context(1, 0)

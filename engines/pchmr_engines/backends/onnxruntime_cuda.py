@@ -41,41 +41,43 @@ class OnnxRuntimeCudaEngine(GpuEngine):
         self.version = ort.__version__
         self._path = path
         self._sessions: dict[int, Any] = {}
-        session = self._session(0)
+        session = self._load()  # for what the graph holds
         inputs, outputs = session.get_inputs(), session.get_outputs()
         self.inputs = {node.name: spec_from_node(node, path.name) for node in inputs}
         self.outputs = {node.name: spec_from_node(node, path.name) for node in outputs}
         self.caps = Caps("cuda", largest_batch(self.inputs), False)
 
-    def _session(self, stream: int) -> Any:
-        """The session of a stream (0: ONNX Runtime's own, for what the graph holds)."""
-        if stream not in self._sessions:
-            ort = import_onnxruntime()
-            options = ort.SessionOptions()
-            options.log_severity_level = 3
-            cuda = {"device_id": "0", "use_tf32": "0"}  # fp32 means fp32
-            if stream:
-                cuda["user_compute_stream"] = str(stream)
-            try:
-                session = ort.InferenceSession(
-                    str(self._path), options, providers=[(PROVIDER, cuda)]
-                )
-            except Exception as error:  # the binding's own classes, which share no base
-                raise EngineError(
-                    f"ONNX Runtime {ort.__version__} cannot load {self._path} on the GPU: "
-                    f"{str(error).splitlines()[0]}"
-                ) from error
-            if (provided := session.get_providers())[:1] != [PROVIDER]:
-                raise EngineError(
-                    f"ONNX Runtime {ort.__version__} would run {self._path.name} on {provided}; "
-                    f"expected {PROVIDER}: its CUDA or cuDNN libraries do not load, see its log"
-                )
-            self._sessions[stream] = session
-        return self._sessions[stream]
+    def _load(self, stream: int = 0) -> Any:
+        """A session on that stream, on one of ONNX Runtime's own for 0."""
+        ort = import_onnxruntime()
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        cuda = {"device_id": "0", "use_tf32": "0"}  # fp32 means fp32
+        if stream:
+            cuda["user_compute_stream"] = str(stream)
+        try:
+            session = ort.InferenceSession(str(self._path), options, providers=[(PROVIDER, cuda)])
+        except Exception as error:  # the binding's own classes, which share no base
+            raise EngineError(
+                f"ONNX Runtime {ort.__version__} cannot load {self._path} on the GPU: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
+        if (provided := session.get_providers())[:1] != [PROVIDER]:
+            raise EngineError(
+                f"ONNX Runtime {ort.__version__} would run {self._path.name} on {provided}; "
+                f"expected {PROVIDER}: its CUDA or cuDNN libraries do not load, see its log"
+            )
+        return session
 
     def _context(self, batch: int, stream: Stream) -> GpuContext:
-        session = self._session(stream_pointer(stream))
-        return OnnxRuntimeCudaContext(self, session, batch, stream)
+        pointer = stream_pointer(stream)
+        if (
+            not pointer
+        ):  # which it takes for none, and runs on one that the caller does not wait for
+            raise EngineError("onnxruntime-cuda does not run on the default stream: give another")
+        if pointer not in self._sessions:
+            self._sessions[pointer] = self._load(pointer)
+        return OnnxRuntimeCudaContext(self, self._sessions[pointer], batch, stream)
 
 
 class OnnxRuntimeCudaContext(GpuContext):
