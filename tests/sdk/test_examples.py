@@ -3,6 +3,7 @@
 import csv
 import re
 import runpy
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -12,19 +13,29 @@ from command_line import write_video
 from glb_player import Player
 from numpy.typing import NDArray
 
-from pchmr.media import VideoWriter
 from pchmr_engines.bundle import Bundle
 
 ROOT = Path(__file__).parents[2]
 Image = NDArray[np.uint8]
+Example = Callable[..., str]
 
 pytestmark = pytest.mark.usefixtures("open_bundle")
 
 
-def run_example(name: str, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
-    path = str(ROOT / "examples" / name)
-    monkeypatch.setattr("sys.argv", [path, *map(str, arguments)])
-    runpy.run_path(path, run_name="__main__")
+@pytest.fixture
+def example(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Example:
+    """`example(name, ...)`: run a program of examples/ in the test's folder; what it prints."""
+
+    def run(name: str, *arguments: object) -> str:
+        path = str(ROOT / "examples" / name)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("sys.argv", [path, *map(str, arguments)])
+        runpy.run_path(path, run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
 
 
 def test_the_python_of_the_readme(
@@ -53,41 +64,36 @@ def test_without_a_video_it_is_the_demos(
     name: str,
     arguments: tuple[object, ...],
     walk: list[Image],
+    example: Example,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     few = write_video(tmp_path / "few.mp4", walk)
     monkeypatch.setattr("pchmr.assets.fetch", lambda name: few)
-    monkeypatch.chdir(tmp_path)
-    run_example(name, monkeypatch, *arguments)
-    assert len(capsys.readouterr().out) > 20
+    assert len(example(name, *arguments)) > 20
     assert (tmp_path / "people.glb").exists() == (name == "video_to_glb.py")
 
 
-def test_a_photo_without_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    run_example("photo.py", monkeypatch)
+def test_a_photo_without_arguments(example: Example, tmp_path: Path) -> None:
+    example("photo.py")
     assert {path.name for path in tmp_path.iterdir()} == {"people.png", "people.obj"}
 
 
 @pytest.mark.parametrize("name", ["knee_angles", "latency_profile", "photo", "video_to_glb"])
-def test_what_cannot_be_read_is_one_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_read_is_one_line(name: str, example: Example) -> None:
     with pytest.raises(SystemExit, match=r"^none\.mp4: [Nn]o such file.*; expected a "):
-        run_example(f"{name}.py", monkeypatch, "none.mp4")
+        example(f"{name}.py", "none.mp4")
 
 
-def test_without_a_camera_it_says_so_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_camera_it_says_so_in_a_line(example: Example) -> None:
     with pytest.raises(SystemExit, match="camera 97 gives no picture; expected a connected camera"):
-        run_example("realtime_webcam.py", monkeypatch, 97)
+        example("realtime_webcam.py", 97)
 
 
-def test_photo(
-    two_people: Image, open_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_photo(two_people: Image, open_bundle: Bundle, example: Example, tmp_path: Path) -> None:
     photo, drawn, obj = (tmp_path / name for name in ("photo.png", "people.png", "people.obj"))
     cv2.imwrite(str(photo), two_people)
-    run_example("photo.py", monkeypatch, photo, drawn, obj)
+    example("photo.py", photo, drawn, obj)
     changed = (cv2.imread(str(drawn)) != two_people).any(2)
     assert 0.005 < changed.mean() < 0.3
     lines = [line.split() for line in obj.read_text().splitlines()]
@@ -103,15 +109,9 @@ def test_photo(
     assert 1.2 < np.ptp(first[:, 1]) < 2.2  # metres
 
 
-def test_video_to_glb(
-    walk: list[Image],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_video_to_glb(walk: list[Image], example: Example, tmp_path: Path) -> None:
     video, glb = write_video(tmp_path / "walk.mp4", walk[:3], 10), tmp_path / "walk.glb"
-    run_example("video_to_glb.py", monkeypatch, video, glb)
-    assert "walk.glb: person 0 (3 frames)" in capsys.readouterr().out
+    assert "walk.glb: person 0 (3 frames)" in example("video_to_glb.py", video, glb)
     before, after = (
         shown.positions for seconds in (0.0, 0.2) for shown in Player(glb).at(seconds)[:1]
     )
@@ -119,31 +119,17 @@ def test_video_to_glb(
     assert 0.005 < np.abs(after - before)[:, :2].max() < 0.3  # a fifth of a second
 
 
-def test_latency_profile(
-    walk: list[Image],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_latency_profile(walk: list[Image], example: Example, tmp_path: Path) -> None:
     video = write_video(tmp_path / "walk.mp4", walk)
-    run_example("latency_profile.py", monkeypatch, video, 4)
-    headline, includes, *parts = capsys.readouterr().out.splitlines()
+    headline, includes, *parts = example("latency_profile.py", video, 4).splitlines()
     assert re.match(r"camera to mesh: p50 \d+\.\d+ ms, p95 .* dropped", headline)
     assert "to calibrated vertices in memory" in includes
     assert any(line.startswith("engine landmarks") for line in parts)
 
 
-def test_knee_angles(
-    walk: list[Image],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    with VideoWriter(tmp_path / "walk.mp4", 10, (1768, 994)) as video:
-        for image in walk[:3]:
-            video.write(image)
-    run_example("knee_angles.py", monkeypatch, tmp_path / "walk.mp4")
-    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+def test_knee_angles(walk: list[Image], example: Example, tmp_path: Path) -> None:
+    video = write_video(tmp_path / "walk.mp4", walk[:3], 10)
+    rows = list(csv.DictReader(example("knee_angles.py", video).splitlines()))
     assert [row["seconds"] for row in rows] == ["0.000", "0.100", "0.200"]
     angles = np.array([[float(row["left_deg"]), float(row["right_deg"])] for row in rows])
     assert ((angles > 60) & (angles <= 180)).all()

@@ -91,6 +91,18 @@ def expect(bundles: dict[str, Bundle], clip: Path, load_open: Callable[..., Pipe
     return run
 
 
+@pytest.fixture
+def late(bundles: dict[str, Bundle], command: Command, tmp_path: Path) -> Command:
+    """`late(verb, ...)`: a command with the bundle that is late, into the test's folder."""
+
+    def run(*asked: object) -> Outcome:
+        done = command(*asked, "-o", tmp_path, "--bundle", bundles["late"].root, *OPTIONS)
+        assert done.code == 0, done.err
+        return done
+
+    return run
+
+
 def check_rows(stored: dict[str, NDArray], expected: list[list[Person]]) -> None:
     rows = [(frame, person) for frame, people in enumerate(expected) for person in people]
     assert stored["frames"] == len(expected)
@@ -115,66 +127,36 @@ def test_the_footage_is_what_it_is_for(expect: Expect) -> None:
 
 
 @pytest.mark.parametrize("topology", ["serial", pytest.param("parallel", marks=pytest.mark.slow)])
-def test_a_run(
-    topology: str,
-    bundles: dict[str, Bundle],
-    clip: Path,
-    expect: Expect,
-    command: Command,
-    tmp_path: Path,
-) -> None:
-    asked = ("run", clip, "-o", tmp_path, "--bundle", bundles["late"].root, *OPTIONS)
-    done = command(*asked, "--topology", topology)
-    assert done.code == 0, done.err
+def test_a_run(topology: str, clip: Path, expect: Expect, late: Command, tmp_path: Path) -> None:
+    late("run", clip, "--topology", topology)
     check_rows(read_npz(tmp_path / "people.npz"), expect(topology))
     assert count_frames(tmp_path / "people.mp4") == len(expect(topology)) == 63
 
 
-def test_live_with_every_frame(
-    bundles: dict[str, Bundle],
-    clip: Path,
-    expect: Expect,
-    command: Command,
-    tmp_path: Path,
-) -> None:
+def test_live_with_every_frame(clip: Path, expect: Expect, late: Command, tmp_path: Path) -> None:
     """The camera's frames are those of the file, its times too; what is owed comes at the end."""
-    done = command(
-        *("webcam", clip, "--no-draw", "--every-frame", "-o", tmp_path, *OPTIONS),
-        *("--bundle", bundles["late"].root, "--topology", "serial"),
-    )
-    assert done.code == 0, done.err
+    done = late("webcam", clip, "--no-draw", "--every-frame", "--topology", "serial")
     assert done.out.startswith("63 frames, ")
     check_rows(read_npz(tmp_path / "people.npz"), expect("serial"))
     assert count_frames(tmp_path / "people.mp4") == 63
 
 
 def test_a_run_that_stops_early_owes_nothing(
-    bundles: dict[str, Bundle],
-    clip: Path,
-    expect: Expect,
-    command: Command,
-    tmp_path: Path,
+    clip: Path, expect: Expect, late: Command, tmp_path: Path
 ) -> None:
-    asked = ("run", clip, "-o", tmp_path, "--bundle", bundles["late"].root, *OPTIONS)
-    assert command(*asked, "--topology", "serial", "--frames", 4).code == 0
+    late("run", clip, "--topology", "serial", "--frames", 4)
     check_rows(read_npz(tmp_path / "people.npz"), expect("serial")[:4])
 
 
 def test_the_demo(
-    bundles: dict[str, Bundle],
-    clip: Path,
-    expect: Expect,
-    command: Command,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    clip: Path, expect: Expect, late: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both topologies are drawn on the frames that their people are in, however late these are."""
     with open_source(clip) as source:
         images = [frame.image for frame in islice(source, 9)]
     short = write_video(tmp_path / "short.mp4", images)
     monkeypatch.setattr("pchmr.assets.fetch", lambda name: short)
-    done = command("demo", "-o", tmp_path, "--bundle", bundles["late"].root, *OPTIONS)
-    assert done.code == 0, done.err
+    late("demo")
     stored = read_npz(tmp_path / "meshes.npz")
     expected = [frame for frame, people in enumerate(expect("serial")[:9]) for _ in people]
     assert stored["serial_frame"].tolist() == stored["parallel_frame"].tolist() == expected

@@ -22,6 +22,10 @@ def read_back(path: Path) -> list[Frame]:
     return frames
 
 
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def test_video_out_reads_back(tmp_path: Path) -> None:
     path = tmp_path / "new" / "out.mp4"
     levels = range(20, 240, 10)
@@ -114,9 +118,6 @@ def test_video_out_of_two_processes_is_that_of_the_last(tmp_path: Path, monkeypa
 
 
 def test_video_out_that_cannot_be_made_keeps_its_parts(tmp_path: Path, monkeypatch) -> None:
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     writer = VideoWriter(tmp_path / "out.mp4", 25, SIZE)
     writer.write(quadrants())
     monkeypatch.setattr("pchmr.writers._move_index_first", full)
@@ -130,13 +131,13 @@ def test_video_out_that_cannot_be_made_keeps_its_parts(tmp_path: Path, monkeypat
 def test_video_out_that_shows_nothing_leaves_nothing(room: int, tmp_path: Path, monkeypatch):
     """As on a disk with no room but for the beginning of the first fragment."""
 
-    def full(part: Path, *_: object) -> None:
+    def nearly_full(part: Path, *_: object) -> None:
         os.truncate(part, room)
-        raise OSError(errno.ENOSPC, "No space left on device")
+        full()
 
     writer = VideoWriter(tmp_path / "out.mp4", 25, SIZE)
     writer.write(quadrants())
-    monkeypatch.setattr("pchmr.writers._move_index_first", full)
+    monkeypatch.setattr("pchmr.writers._move_index_first", nearly_full)
     with pytest.raises(PchmrError, match=r"written \(No space .*: make room, or name another one$"):
         writer.close()
     assert list(tmp_path.iterdir()) == []
@@ -166,10 +167,6 @@ def test_video_out_error_in_the_thread_reaches_the_writer(tmp_path: Path, monkey
     for _ in range(3):
         writer.write(quadrants())
     wait_until(lambda: writer.frames == 3)
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
     monkeypatch.setattr("pchmr.writers._fit", full)
 
     def write_on() -> None:
