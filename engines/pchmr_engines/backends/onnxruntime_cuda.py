@@ -71,9 +71,7 @@ class OnnxRuntimeCudaEngine(GpuEngine):
 
     def _context(self, batch: int, stream: Stream) -> GpuContext:
         pointer = stream_pointer(stream)
-        if (
-            not pointer
-        ):  # which it takes for none, and runs on one that the caller does not wait for
+        if not pointer:  # taken for none: it would run on one that the caller does not wait for
             raise EngineError("onnxruntime-cuda does not run on the default stream: give another")
         if pointer not in self._sessions:
             self._sessions[pointer] = self._load(pointer)
