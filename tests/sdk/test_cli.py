@@ -177,16 +177,13 @@ def test_the_demo_on_a_few_frames(
 ) -> None:
     video = write_video(tmp_path / "few.mp4", walk[:3])
     monkeypatch.setattr("pchmr.assets.fetch", lambda name: video)
-    out = tmp_path / "out"
+    out = tmp_path / ("out" + 80 * "_")  # longer than a line
     outcome = command("demo", "-o", out, "--bundle", open_bundle.root)
     assert outcome.code == 0, outcome.err
     for name in ("demo.mp4", "demo.png", "meshes.npz", "latency.json"):
         assert str(out / name) in outcome.out
-    assert cv2.imread(str(out / "demo.png")).shape == (
-        2 * 480,
-        5 * 480,
-        3,
-    )  # two frames of one person
+    two_frames_of_one = (2 * 480, 5 * 480, 3)
+    assert cv2.imread(str(out / "demo.png")).shape == two_frames_of_one
     assert sorted(path.name for path in out.iterdir()) == [
         *("demo.mp4", "demo.png", "latency.json", "meshes.npz"),
     ]

@@ -206,15 +206,14 @@ def _report(latency: Mapping[str, Any], out: Path) -> None:
         ms = summary["camera_to_mesh_ms"]
         counts = (summary["frames"], summary["frames_with_people"], summary["fps"])
         table.add_row(name, *map(str, (*counts, ms["p50"], ms["p95"], ms["p99"])))
-    console = Console()
-    console.print(table)
+    Console().print(table)
     summary = latency["parallel"]
-    console.print(f"camera to mesh is {summary['includes']}")
-    console.print(f"not in it: {summary['excludes']}")
+    typer.echo(f"camera to mesh is {summary['includes']}")
+    typer.echo(f"not in it: {summary['excludes']}")
     for name, what in (
         ("demo.mp4", "photo | generator mesh | calibrated mesh | side view"),
         ("demo.png", "close-ups"),
         ("meshes.npz", "vertices, joints and poses of both topologies"),
         ("latency.json", "all figures"),
     ):
-        console.print(f"{out / name}: {what}")
+        typer.echo(f"{out / name}: {what}")
