@@ -11,7 +11,7 @@ demo: $(VENV)/.runtime
 	$(BIN)/pchmr demo --out out
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m "not slow and not gpu"
 
 test-all: $(VENV)/.dev
 	$(BIN)/python -m pytest

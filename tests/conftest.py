@@ -55,6 +55,13 @@ def astronaut(assets: Callable[[str], Path]) -> NDArray[np.uint8]:
     return image
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes: a file's tests share one, and so do all that export stages."""
+    for item in items:
+        exports = "work" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("stages" if exports else item.path.name))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") is not None:
         cupy = pytest.importorskip("cupy", reason="not tested: the CUDA device (no cupy)")
