@@ -160,14 +160,12 @@ def _export_bundle(
             tell("report: times of every stage")
             written = write_report(bundle, exported.gates, lowered, modules=exported.modules)
     if as_json:
-        facts = {"bundle": str(bundle.root), "topologies": bundle.manifest.topologies}
-        print_json(
-            {
-                **facts,
-                "report": str(written) if written else None,
-                **outcome(exported.gates, lowered),
-            }
-        )
+        about = {
+            "bundle": str(bundle.root),
+            "topologies": bundle.manifest.topologies,
+            "report": str(written) if written else None,
+        }
+        print_json({**about, **outcome(exported.gates, lowered)})
     else:
         _print_gates(exported.gates)
         if lowered:

@@ -151,14 +151,21 @@ def frames_of(bundle: Bundle, recorder: Recorder, **options: Any) -> Frames:
         return executor.load_frames(bundle, **options)
 
 
-def test_what_was_made_for_another_size_is_freed_before_more_is_made(
-    make: Make, open_bundle: Bundle, walk: list[Image], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def begun(make: Make, open_bundle: Bundle, walk: list[Image]) -> tuple[Frames, Recorder]:
+    """The first frame is up."""
     make(Recorder())  # the stand-ins, for what comes now
     recorder = Recorder()
     frames = frames_of(open_bundle, recorder, topology="mesh-only")
     height, width = walk[0].shape[:2]
     frames.begin(walk[0], Camera.from_size(width, height))
+    return frames, recorder
+
+
+def test_what_was_made_for_another_size_is_freed_before_more_is_made(
+    begun: tuple[Frames, Recorder], walk: list[Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames, recorder = begun
     frames.follow([ROI])
     plan, alloc = weakref.ref(frames.plans[1]), recorder.alloc
 
@@ -167,19 +174,15 @@ def test_what_was_made_for_another_size_is_freed_before_more_is_made(
         return alloc(*given, **more)
 
     monkeypatch.setattr(recorder, "alloc", alone)
-    frames.begin(walk[0][:, :1000], Camera.from_size(1000, height))
+    frames.begin(walk[0][:, :1000], Camera.from_size(1000, len(walk[0])))
     assert frames.follow([ROI])
 
 
 def test_a_region_goes_up_again_after_a_run_that_was_interrupted(
-    make: Make, open_bundle: Bundle, walk: list[Image], monkeypatch: pytest.MonkeyPatch
+    begun: tuple[Frames, Recorder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The device's next region is that of a run of which nothing came down."""
-    make(Recorder())  # the stand-ins, for what comes now
-    recorder = Recorder()
-    frames = frames_of(open_bundle, recorder, topology="mesh-only")
-    height, width = walk[0].shape[:2]
-    frames.begin(walk[0], Camera.from_size(width, height))
+    frames, recorder = begun
 
     def interrupted(stream: Any) -> None:
         raise KeyboardInterrupt
