@@ -37,9 +37,14 @@ class Joints:
             raise ValueError(
                 f"parents are {self._parents.tolist()}; expected each before its children"
             )
-        self._function = _library().pchmr_pose_body_f64
+        self._function = functions().pchmr_pose_body_f64
         self._constants = self.joints, self.shapes, self.terms
         self._addresses = address(self._parents), address(self._rest)
+
+    def arguments(self, rotmats: Float64, betas: Float64, *out: Array) -> tuple[Any, ...]:
+        """Of `pchmr_pose_body_f64`, for a program; out: transforms, coefficients and joints."""
+        tables = self._parents, self._rest
+        return len(rotmats), *self._constants, *tables, rotmats, betas, None, *out
 
     def __call__(
         self, rotmats: Array, betas: Array, transl: Array | None = None
@@ -100,7 +105,7 @@ def skin(
     if bones < weights.bones_needed:
         raise ValueError(f"transforms are of {bones} bones; weights name {weights.bones_needed}")
     out = as_output(out, (batch, count, 3))
-    loaded = _library()
+    loaded = functions()
     failed = loaded.pchmr_skin_f32(
         *(ctypes.byref(weights.as_c), batch, bones, terms, address(coefficients), address(basis)),
         *(address(transforms), address(out), threads),
@@ -118,9 +123,14 @@ class Regressor:
         self._starts = np.searchsorted(joints, np.arange(len(matrix) + 1)).astype(np.int32)
         self._indices = vertices.astype(np.int32)
         self._values = np.ascontiguousarray(matrix[joints, vertices], np.float32)
-        self._function = _library().pchmr_regress_f32
-        arrays = self._starts, self._indices, self._values
-        self._addresses = tuple(map(address, arrays))
+        self._function = functions().pchmr_regress_f32
+        self._arrays = self._starts, self._indices, self._values
+        self._addresses = tuple(map(address, self._arrays))
+
+    def arguments(self, vertices: Float32, out: Float32) -> tuple[Any, ...]:
+        """Of `pchmr_regress_f32`, for a program."""
+        joints, count = self._shape
+        return len(vertices), count, vertices, joints, *self._arrays, out
 
     def __call__(self, vertices: Float32) -> Float32:
         """(B, J, 3) float32 of vertices (B, V, 3). Raises: TypeError, ValueError."""
@@ -133,7 +143,8 @@ class Regressor:
 
 
 @cache
-def _library() -> ctypes.CDLL:
+def functions() -> ctypes.CDLL:
+    """The library, its functions of this module declared."""
     loaded = library()
     pointer, int32, int64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
     loaded.pchmr_pose_body_f64.argtypes = (int64, *[int32] * 3, *[pointer] * 8)

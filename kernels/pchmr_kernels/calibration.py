@@ -125,6 +125,13 @@ class Calibrator:
         native.check(self._library, failed)
         return out
 
+    def arguments(
+        self, vertices: Float32, source: Float64, target: Float64, confidence: Float64, out: Float32
+    ) -> tuple[Any, ...]:
+        """Of `pchmr_calibrate_f32`, for a program."""
+        pose = source, target, confidence, None
+        return self._bones, self.weights.as_c, len(vertices), vertices, *pose, out, 1
+
     def bone_transforms(
         self,
         source: Array,

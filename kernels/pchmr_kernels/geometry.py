@@ -37,7 +37,7 @@ def forward_kinematics(
     if (order >= np.arange(joints)).any():
         raise ValueError(f"parents are {order.tolist()}; expected each before its children")
     transforms, posed = np.empty((batch, joints, 3, 4)), np.empty((batch, joints, 3))
-    _library().pchmr_forward_kinematics_f64(
+    functions().pchmr_forward_kinematics_f64(
         *(batch, joints, address(order), address(turns), address(rest)),
         *(address(transforms), address(posed)),
     )
@@ -59,7 +59,7 @@ def solve_translation(
     xyz = as_float64("points", points, (batch, count, 3))
     seen = as_float64("keypoints_2d", keypoints_2d, (batch, count, 3))
     translation, placed = np.empty((batch, 3)), np.empty(batch, np.bool_)
-    _library().pchmr_solve_translation_f64(
+    functions().pchmr_solve_translation_f64(
         *(lens_pointer(lens), batch, count, address(xyz), address(seen)),
         *(address(translation), address(placed)),
     )
@@ -89,7 +89,7 @@ def points_to_crop(
     side = as_float64("size_px", size_px, (batch,))
     taken = np.arange(count, dtype=np.int32) if columns is None else columns
     out = as_output(out, (batch, len(taken), numbers))
-    _library().pchmr_points_to_crop_f64(
+    functions().pchmr_points_to_crop_f64(
         *(lens_pointer(lens), batch, count, numbers, address(pixels)),
         *(len(taken), address(taken), address(turn), address(side), address(out)),
     )
@@ -107,7 +107,7 @@ def ray_rotation(centre_px: Array, roll_rad: Array | None, lens: Lens) -> Float6
     centre = as_float64("centre_px", centre_px, (batch, 2))
     roll = None if roll_rad is None else as_float64("roll_rad", roll_rad, (batch,))
     rotation = np.empty((batch, 3, 3))
-    _library().pchmr_ray_rotation_f64(
+    functions().pchmr_ray_rotation_f64(
         *(lens_pointer(lens), batch, address(centre), address(roll), address(rotation))
     )
     return rotation
@@ -122,8 +122,25 @@ def rotate(points: Array, rotation: Array) -> Float64:
     points = as_float32("points", points.astype(np.float32, copy=False), (batch, count, 3))
     turn = as_float64("rotation", rotation, (batch, 3, 3))
     out = np.empty((batch, count, 3))
-    _library().pchmr_rotate_f64(batch, count, address(points), address(turn), address(out))
+    functions().pchmr_rotate_f64(batch, count, address(points), address(turn), address(out))
     return out
+
+
+def project(points: Float32, translation: Array, lens: Lens) -> Float64:
+    """Where the camera sees points (B, N, 3), moved by translation (B, 3): keypoints (B, N, 3), x
+    and y in pixels, and 1.
+
+    Raises: TypeError for another dtype, ValueError for another shape.
+    """
+    batch, count = points.shape[:2]
+    points = as_float32("points", points, (batch, count, 3))
+    translation = as_float64("translation", translation, (batch, 3))
+    keypoints = np.empty((batch, count, 3))
+    functions().pchmr_project_f64(
+        *(lens_pointer(lens), batch, count, address(points)),
+        *(address(translation), address(keypoints)),
+    )
+    return keypoints
 
 
 def translate(points: Float32, shift: Float32) -> Float32:
@@ -135,7 +152,7 @@ def translate(points: Float32, shift: Float32) -> Float32:
     points = as_float32("points", points, (batch, count, 3))
     shift = as_float32("shift", shift, (batch, 3))
     out = np.empty_like(points)
-    _library().pchmr_translate_f32(batch, count, address(points), address(shift), address(out))
+    functions().pchmr_translate_f32(batch, count, address(points), address(shift), address(out))
     return out
 
 
@@ -146,7 +163,8 @@ def lens_pointer(lens: Lens) -> Any:
 
 
 @cache
-def _library() -> ctypes.CDLL:
+def functions() -> ctypes.CDLL:
+    """The library, its functions of this module declared."""
     loaded = library()
     pointer, int32, int64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
     for name, arguments in (
@@ -155,6 +173,9 @@ def _library() -> ctypes.CDLL:
         ("points_to_crop_f64", (pointer, int64, int32, int32, pointer, int32, *[pointer] * 4)),
         ("ray_rotation_f64", (pointer, int64, *[pointer] * 3)),
         ("rotate_f64", (int64, int64, *[pointer] * 3)),
+        ("project_f64", (pointer, int64, int32, *[pointer] * 3)),
+        ("joint_places_f64", (int64, int32, int32, *[pointer] * 3)),
+        ("move_joints_f32", (int64, int32, int32, *[pointer] * 3)),
         ("translate_f32", (int64, int64, *[pointer] * 3)),
     ):
         function = getattr(loaded, f"pchmr_{name}")

@@ -82,7 +82,7 @@ class LandmarkDecoder:
         )
         self._arguments = (crop_size, *map(address, given), size, radius)
         self._given = given  # alive as long as their addresses
-        self._function = _library().pchmr_decode_landmarks_f32
+        self._function = functions().pchmr_decode_landmarks_f32
 
     def __call__(self, regions: Float64) -> Array:
         """(b,) `FOUND` of the first rows.
@@ -122,7 +122,7 @@ def view_people(
     metres = as_float32("world", world, (batch, LANDMARKS, 3))
     regions = as_float64("regions", regions, (batch, 4))
     views = np.empty(batch, VIEW)
-    _library().pchmr_view_people_f64(
+    functions().pchmr_view_people_f64(
         *(lens_pointer(lens), batch, address(points), address(metres), address(regions)),
         *(seen, width, height, address(views)),
     )
@@ -140,7 +140,7 @@ def pose_rotmats(rot6d: Array, root: Array) -> Float64:
     rot6d = as_float32("rot6d", rot6d.astype(np.float32, copy=False), (batch, joints, 6))
     root = as_float64("root", root, (batch, 3, 3))
     rotmats = np.empty((batch, joints, 3, 3))
-    _library().pchmr_pose_rotmats_f64(
+    functions().pchmr_pose_rotmats_f64(
         batch, joints, address(rot6d), address(root), address(rotmats)
     )
     return rotmats
@@ -162,7 +162,13 @@ class ImageTarget:
             for name, array in (("carry", carry), ("trust", trust))
         ]
         self._addresses = tuple(map(address, self._given))
-        self._function = _library().pchmr_image_target_f64
+        self._function = functions().pchmr_image_target_f64
+
+    def arguments(self, lens: Float64, *arrays: Float64) -> tuple[Any, ...]:
+        """Of `pchmr_image_target_f64`, for a program. lens: (4,). arrays: those of a call, then the
+        target and the confidence."""
+        given, out = arrays[:-2], arrays[-2:]
+        return lens, len(arrays[0]), self._joints, *given, *self._given, *out
 
     def __call__(
         self,
@@ -204,7 +210,8 @@ class ImageTarget:
 
 
 @cache
-def _library() -> ctypes.CDLL:
+def functions() -> ctypes.CDLL:
+    """The library, its functions of this module declared."""
     loaded = library()
     pointer, int32, int64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
     real = ctypes.c_double

@@ -11,6 +11,7 @@ from pchmr_kernels.geometry import forward_kinematics
 from pchmr_kernels.weights import MOST_BONES, from_dense
 
 from .body_file import Body
+from .compiled import Compiled, NotCompiled
 
 Array = npt.NDArray[Any]
 Float32 = npt.NDArray[np.float32]
@@ -59,6 +60,23 @@ class BodyModel:
         """
         transforms, coefficients, self.joints = self._pose(rotmats, betas, transl)
         return self._skin(coefficients, transforms, out)
+
+    def compile(self, into: Compiled, rotmats: Float64, betas: Float64) -> Float32:
+        """Record `pose`; where it leaves the vertices. Raises: NotCompiled."""
+        if self._weights is None:
+            raise NotCompiled("a body of many bones a vertex")
+        V, J = self.body.lbs_weights.shape
+        transforms = into.array(J, 3, 4, dtype=np.float32)
+        coefficients = into.array(self._pose.terms, dtype=np.float32)
+        out = transforms, coefficients, into.array(J, 3)
+        vertices = into.array(V, 3, dtype=np.float32)
+        into.call("pose_body_f64", *self._pose.arguments(rotmats, betas, *out))
+        into.call(
+            "skin_f32",
+            *(self._weights.as_c, into.people, J, self._pose.terms, coefficients, self._basis),
+            *(transforms, vertices, self._threads),
+        )
+        return vertices
 
     def turned_pose_offsets(self, rotmats: Array, other: Array) -> Float32:
         """(B, V, 3) metres: pose blend shapes of the pose `other` less those of `rotmats`, both

@@ -22,7 +22,6 @@ import numpy as np
 
 from pchmr_engines.bundle import Bundle
 from pchmr_engines.errors import InputError
-from pchmr_kernels.geometry import translate
 
 from .assembly import GIVEN, Assembly
 from .bodies import BodyModel, body_from_arrays
@@ -30,6 +29,7 @@ from .bundle_networks import BundleNetworks
 from .camera import Camera
 from .checks import check_options, checked_frame, checked_threads
 from .closing import Closing
+from .compiled import CompiledExecutor, executor_of
 from .cuda.executor import CudaExecutor, CudaFinder, on_device
 from .cuda.networks import BundleOnGpu
 from .cuda.parts import NotWhole
@@ -37,6 +37,7 @@ from .cuts import CutDetector
 from .detections import DetectedKeypoints
 from .executor import Executor
 from .lens import Lens
+from .meshes import MeshMaker
 from .people import Person
 from .profiling.recorder import Recorder
 from .slots import Slots
@@ -126,7 +127,8 @@ class Pipeline(Closing):
         boxes = detector and detector_from_onnx(detector, detector_format, networks.threads)
         assembly = Assembly(networks, topology, model, pose2d, boxes or None, detector_stride)
         self.skeleton = assembly.skeleton
-        self._joints_of = model.regressor(self.skeleton.name)
+        joints_of = model.regressor(self.skeleton.name)
+        self._meshes = MeshMaker(joints_of, self.skeleton, topology != "mesh-only")
         if topology != "mesh-only" and assembly.pair and not assembly.pair.settings.get("trained"):
             warnings.warn(
                 f"the calibration weights of bundle {bundle.manifest.name!r} for "
@@ -136,7 +138,7 @@ class Pipeline(Closing):
         self._smoothed: list[Smoothed] = []
         self._sides = SwapRejection() if smooth else None
         self._finder: PersonFinder | CudaFinder
-        self._executor: Executor | CudaExecutor
+        self._executor: Executor | CompiledExecutor | CudaExecutor
         whole, self.device_note = None, ""
         if device != "cpu":
             try:
@@ -155,7 +157,7 @@ class Pipeline(Closing):
                 stages = smoothed(stages, self.skeleton)
                 self._smoothed = [stage for stage in stages if isinstance(stage, Smoothed)]
             threaded = side_by_side or device != "cpu"
-            self._executor = Executor(stages, GIVEN, threaded, recorder)
+            self._executor = executor_of(stages, GIVEN, self._meshes, threaded, recorder)
         find = self._finder.__call__
         self._find = recorder.watch("find", "find", find) if recorder else find
         self._cuts = CutDetector() if smooth or self._executor.delays else None
@@ -304,24 +306,12 @@ class Pipeline(Closing):
         return board
 
     def _people(self, board: Board, begin_ns: int, spent_ms: Mapping[str, float]) -> list[Person]:
-        """The public result, in arrays of its own; the translation is added last."""
+        """The public result, in arrays of its own."""
         if not board.rows:
             return []
         latency_ms = {**spent_ms, **self._executor.latency_ms}
-        shift = board["translation"].astype(np.float32)
-        generated = translate(board["vertices"], shift)
-        target = None
-        if self.topology == "mesh-only":
-            vertices = generated.copy()
-            confidence = np.zeros((len(board.rows), len(self.skeleton.joints)), np.float32)
-        else:
-            vertices = translate(board["calibrated"], shift)
-            confidence = board["confidence"].astype(np.float32)
-            root = self.skeleton.root  # where the mesh has it
-            moved = board["translation"] + board["source"][:, root] - board["target"][:, root]
-            target = (board["target"] + moved[:, None]).astype(np.float32)
-        joints = self._joints_of(vertices)
-        rotmats, betas = board["rotmats"].astype(np.float32), board["betas"].astype(np.float32)
+        meshes = board.meshes or self._meshes(board)
+        target = meshes.target
         boxes = board["box"].tolist()
         people = []
         for i, (row, found) in enumerate(zip(board.rows, board.found, strict=True)):
@@ -331,21 +321,21 @@ class Pipeline(Closing):
                     track_id=row.track,
                     frame=row.frame,
                     t_ns=row.t_ns,
-                    vertices=vertices[i],
-                    generator_vertices=generated[i],
-                    joints=joints[i],
+                    vertices=meshes.vertices[i],
+                    generator_vertices=meshes.generator_vertices[i],
+                    joints=meshes.joints[i],
                     target_joints=None if target is None else target[i],
-                    joint_confidence=confidence[i],
+                    joint_confidence=meshes.confidence[i],
                     skeleton=self.skeleton.name,
                     keypoints_2d=keypoints,
-                    rotmats=rotmats[i],
-                    betas=betas[i],
-                    transl=shift[i],
+                    rotmats=meshes.rotmats[i],
+                    betas=meshes.betas[i],
+                    transl=meshes.transl[i],
                     camera=board.camera,
                     bbox=tuple(boxes[i]),
                     score=found.score,
                     valid=bool(
-                        board["placed"][i] and np.count_nonzero(keypoints[:, 2] > SEEN) >= FEWEST
+                        meshes.placed[i] and np.count_nonzero(keypoints[:, 2] > SEEN) >= FEWEST
                     ),
                     latency_ms=latency_ms,
                 )

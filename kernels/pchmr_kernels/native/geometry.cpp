@@ -58,6 +58,36 @@ extern "C" void pchmr_rotate_f64(int64_t batch, int64_t points, const float *xyz
     }
 }
 
+extern "C" void pchmr_project_f64(const double *lens, int64_t batch, int32_t points, const float *xyz,
+                                  const double *translation, double *keypoints) {
+    const Lens camera = {lens[0], lens[1], lens[2], lens[3]};
+    for (int64_t row = 0; row < batch; ++row, translation += 3)
+        for (int32_t n = 0; n < points; ++n, xyz += 3, keypoints += 3) {
+            const Vec3 point = Vec3{xyz[0], xyz[1], xyz[2]} + load(translation);
+            project(camera, point, keypoints, keypoints + 1);
+            keypoints[2] = 1;
+        }
+}
+
+extern "C" void pchmr_joint_places_f64(int64_t batch, int32_t joints, int32_t joint,
+                                       const float *xyz, const double *translation,
+                                       double *places) {
+    for (int64_t row = 0; row < batch; ++row)
+        for (int i = 0; i < 3; ++i)
+            places[3 * row + i] = translation[3 * row + i] + xyz[3 * (row * joints + joint) + i];
+}
+
+extern "C" void pchmr_move_joints_f32(int64_t batch, int32_t joints, int32_t joint,
+                                      const double *xyz, const double *places, float *out) {
+    for (int64_t row = 0; row < batch; ++row, xyz += 3 * joints) {
+        const Vec3 shift = load(places + 3 * row) - load(xyz + 3 * joint);
+        for (int32_t j = 0; j < joints; ++j, out += 3) {
+            const Vec3 moved = load(xyz + 3 * j) + shift;
+            out[0] = float(moved.x), out[1] = float(moved.y), out[2] = float(moved.z);
+        }
+    }
+}
+
 extern "C" void pchmr_translate_f32(int64_t batch, int64_t points, const float *xyz,
                                     const float *shift, float *out) {
     for (int64_t row = 0; row < batch; ++row) {

@@ -39,6 +39,19 @@ PCHMR_API void pchmr_ray_rotation_f64(const double *lens, int64_t batch, const d
 PCHMR_API void pchmr_rotate_f64(int64_t batch, int64_t points, const float *xyz,
                                 const double *rotation, double *out);
 
+/* Where the camera sees points (B, N, 3), moved by translation (B, 3): keypoints (B, N, 3), x and y in
+ * pixels, and 1. */
+PCHMR_API void pchmr_project_f64(const double *lens, int64_t batch, int32_t points, const float *xyz,
+                                 const double *translation, double *keypoints);
+
+/* Where one of the joints (B, J, 3) stands: places (B, 3), moved by translation (B, 3). */
+PCHMR_API void pchmr_joint_places_f64(int64_t batch, int32_t joints, int32_t joint, const float *xyz,
+                                      const double *translation, double *places);
+
+/* Joints (B, J, 3), moved so that one of them stands at places (B, 3). */
+PCHMR_API void pchmr_move_joints_f32(int64_t batch, int32_t joints, int32_t joint, const double *xyz,
+                                     const double *places, float *out);
+
 /* Points (B, N, 3) moved by (B, 3). */
 PCHMR_API void pchmr_translate_f32(int64_t batch, int64_t points, const float *xyz,
                                    const float *shift, float *out);

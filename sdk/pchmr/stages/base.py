@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from pchmr_engines.engine import Context, Engine
 from pchmr_kernels.geometry import points_to_crop
+from pchmr_kernels.native import as_output
 from pchmr_kernels.skeletons import get_skeleton
 
 from ..blazepose import Landmarks
 from ..camera import Camera
 from ..crops import Roi
+
+if TYPE_CHECKING:
+    from ..compiled import Compiled
+    from ..meshes import Meshes
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class Board(dict[str, np.ndarray]):
 
     image: (H, W, 3) uint8 BGR. rois: the square crop of each row. found: who each row is, as the
     frame's own landmarks. t_ns: of the frame. size: its (width, height), also when the image is
-    gone.
+    gone. meshes: the results, where the executor has made them.
     """
 
     def __init__(
@@ -50,6 +55,7 @@ class Board(dict[str, np.ndarray]):
         self.image, self.camera, self.t_ns = image, camera, t_ns
         self.rows, self.rois, self.found = rows, rois, found
         self.size = image.shape[1], image.shape[0]
+        self.meshes: Meshes | None = None
 
     def park(self) -> None:
         """Make it fit to wait for later frames: arrays of its own, and no image."""
@@ -174,3 +180,15 @@ class KeypointEngine:
     def output(self, name: str) -> np.ndarray:
         """(P, ...), overwritten by the next run."""
         return self._arrays[name]
+
+    def compile(self, into: Compiled, keypoints: np.ndarray) -> Mapping[str, np.ndarray]:
+        """Record `feed` and the run; the network's arrays (P, ...)."""
+        arrays = self._engine.arrays(into.people)
+        out = as_output(arrays["keypoints"], (into.people, len(self._columns), 3))
+        into.call(
+            "points_to_crop_f64",
+            *(into.lens, into.people, *keypoints.shape[1:], keypoints),
+            *(len(self._columns), self._columns, into["crop_rotation"], into["crop_size"], out),
+        )
+        into.network(self._engine.context(into.people))
+        return arrays

@@ -7,6 +7,7 @@ import numpy as np
 from pchmr_kernels.skeletons import get_skeleton
 
 from ..bodies import BodyModel
+from ..compiled import Compiled, NotCompiled
 from ..placement import solve_translation
 from .base import Board, HostStage
 
@@ -24,8 +25,8 @@ class BodyStage:
 
     def __init__(self, model: BodyModel, skeleton: str, landmarks: bool = True) -> None:
         self._model = model
-        skeletons = (skeleton, "blazepose33") if landmarks else (skeleton,)
-        self._joints_of = model.regressor(*skeletons)
+        self._skeletons = (skeleton, "blazepose33") if landmarks else (skeleton,)
+        self._joints_of = model.regressor(*self._skeletons)
         self.gives = frozenset({"vertices", "source", "pelvis"})
         if landmarks:
             self.gives |= {"landmarks"}
@@ -47,6 +48,15 @@ class BodyStage:
         board["source"] = joints[:, : self._joints]
         if "landmarks" in self.gives:
             board["landmarks"] = joints[:, self._joints :]
+
+    def compile(self, into: Compiled) -> None:
+        betas = into.widened(into["betas"])
+        into.mark("enqueue")
+        vertices = into["vertices"] = self._model.compile(into, into["rotmats"], betas)
+        into.mark("collect")
+        for name, skeleton in zip(("source", "landmarks"), self._skeletons, strict=False):
+            joints = into.give(name, len(get_skeleton(skeleton)), 3, dtype=np.float32)
+            into.call("regress_f32", *self._model.regressor(skeleton).arguments(vertices, joints))
 
 
 class PlaceStage(HostStage):
@@ -72,6 +82,14 @@ class PlaceStage(HostStage):
             # These are about the pelvis joint, which on the mesh is not quite the origin.
             translation -= board["source"][:, self._root]
         board["translation"] = translation
+
+    def compile(self, into: Compiled) -> None:
+        if self._points == "pose_landmarks":
+            raise NotCompiled(self.name)
+        points = into.widened(into[self._points])
+        out = into.give("translation", 3), into.give("placed", dtype=np.bool_)
+        given = into.lens, into.people, points.shape[1], points, into["keypoints"]
+        into.call("solve_translation_f64", *given, *out)
 
 
 class TemplateStage(HostStage):

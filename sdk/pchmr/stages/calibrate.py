@@ -7,6 +7,7 @@ import numpy as np
 from pchmr_kernels import person
 from pchmr_kernels.calibration import Calibrator
 
+from ..compiled import Compiled, NotCompiled
 from ..perceptrons import Perceptrons
 from .base import Board, HostStage
 
@@ -41,6 +42,16 @@ class ImageTarget(HostStage):
             root=board["translation"] + board["source"][:, 0],
             lens=board.camera.lens,
         )
+
+    def compile(self, into: Compiled) -> None:
+        source, root = into["source"], into.array(3)
+        joints = source.shape[1]
+        given = into.people, joints, 0, source, into["translation"]
+        into.call("joint_places_f64", *given, root)
+        names = "joints_3d", "pose_landmarks", self._keypoints, self._world
+        out = into.give("target", joints, 3), into.give("confidence", joints)
+        arrays = (*(into[name] for name in names), root, *out)
+        into.call("image_target_f64", *self._target.arguments(into.lens, *arrays))
 
 
 class CalibrateStage:
@@ -83,3 +94,12 @@ class CalibrateStage:
 
     def collect(self, board: Board) -> None:
         board["calibrated"] = self._calibrated
+
+    def compile(self, into: Compiled) -> None:
+        if self._perceptrons:
+            raise NotCompiled(self.name)
+        pose = into.widened(into["source"]), into["target"], into["confidence"]
+        into.mark("enqueue")
+        out = into.give("calibrated", *into["vertices"].shape[1:], dtype=np.float32)
+        into.call("calibrate_f32", *self._calibrator.arguments(into["vertices"], *pose, out))
+        into.mark("collect")

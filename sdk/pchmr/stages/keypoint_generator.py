@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pchmr_kernels.native import as_float32
 from pchmr_kernels.person import pose_rotmats
 
+from ..compiled import Compiled
 from .base import Board, KeypointEngine
 
 
@@ -29,3 +31,12 @@ class KeypointGenerator:
     def collect(self, board: Board) -> None:
         board["rotmats"] = pose_rotmats(self._network.output("rot6d"), board["crop_rotation"])
         board["betas"] = self._network.output("betas").copy()
+
+    def compile(self, into: Compiled) -> None:
+        arrays = self._network.compile(into, into["keypoints"])
+        joints = arrays["rot6d"].shape[1]
+        rot6d = as_float32("rot6d", arrays["rot6d"], (into.people, joints, 6))
+        rotmats = into.give("rotmats", joints, 3, 3)
+        turn = into["crop_rotation"]
+        into.call("pose_rotmats_f64", into.people, joints, rot6d, turn, rotmats)
+        into["betas"] = arrays["betas"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from pchmr_kernels.geometry import rotate
+from pchmr_kernels.geometry import project, rotate
+from pchmr_kernels.native import as_float32
 
+from ..compiled import Compiled
 from .base import Board, KeypointEngine
 
 
@@ -33,6 +35,11 @@ class KeypointLifter:
         board["joints_3d"] = rotate(self._network.output("joints"), turn)
         board["pose_landmarks"] = rotate(self._network.output("landmarks"), turn)
 
+    def compile(self, into: Compiled) -> None:
+        arrays = self._network.compile(into, into[self._keypoints])
+        for given, name in (("joints", "joints_3d"), ("landmarks", "pose_landmarks")):
+            _compile_rotate(into, arrays[given], name)
+
 
 class MeshLifter:
     """The serial form (Eq. 4): lifts the mesh's own 2D projection; no image keypoint enters.
@@ -48,10 +55,8 @@ class MeshLifter:
         self._network = network
 
     def prepare(self, board: Board) -> None:
-        points = board["landmarks"] + board["translation"][:, None]
-        keypoints = np.ones(points.shape)  # all of a mesh is visible to its own projection
-        keypoints[..., :2] = board.camera.pinhole.project(points)
-        self._network.feed(board, keypoints)
+        keypoints = project(board["landmarks"], board["translation"], board.camera.lens)
+        self._network.feed(board, keypoints)  # all of a mesh is visible to its own projection
 
     def enqueue(self) -> None:
         self._network.enqueue()
@@ -59,3 +64,20 @@ class MeshLifter:
     def collect(self, board: Board) -> None:
         target = rotate(self._network.output("joints"), board["crop_rotation"])
         board["target"], board["confidence"] = target, np.ones(target.shape[:2])
+
+    def compile(self, into: Compiled) -> None:
+        landmarks, keypoints = into["landmarks"], into.array(33, 3)
+        given = into.lens, into.people, 33, landmarks, into["translation"]
+        into.call("project_f64", *given, keypoints)
+        arrays = self._network.compile(into, keypoints)
+        target = _compile_rotate(into, arrays["joints"], "target")
+        into.give("confidence", target.shape[1])[:] = 1
+
+
+def _compile_rotate(into: Compiled, points: np.ndarray, name: str) -> np.ndarray:
+    """Record points (P, N, 3) of the crop's camera as the frame's has them."""
+    count = points.shape[1]
+    points = as_float32(name, points, (into.people, count, 3))
+    turned = into.give(name, count, 3)
+    into.call("rotate_f64", into.people, count, points, into["crop_rotation"], turned)
+    return turned

@@ -1,0 +1,210 @@
+"""Stages recorded once and then replayed: networks, and between them one native call each.
+
+A stage that can be compiled says, for a number of people, which native functions it calls on which
+arrays; these stay where they are from frame to frame. What it computes is what it computes stage by
+stage (`executor`), without the Python and the new arrays of each step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from pchmr_engines.engine import Context
+from pchmr_kernels.program import Program
+
+from .executor import Executor, levels_of
+from .meshes import Meshes, MeshMaker
+from .profiling.recorder import Recorder
+from .stages.base import Board, Stage
+
+MOST_MARKS = 64
+
+
+class NotCompiled(Exception):
+    """A stage cannot be compiled, and all of them are to run one by one."""
+
+
+class Compiled(dict[str, np.ndarray]):
+    """What runs a frame of `people` people: arrays by their names on the board, which stay where
+    they are, and what is done with them in turn.
+
+    lens: (4,) fx, fy, cx, cy of the frame. t_ns: (1,) its time.
+    """
+
+    def __init__(self, people: int) -> None:
+        super().__init__()
+        self.people = people
+        self.lens, self.t_ns = np.zeros(4), np.zeros(1, np.int64)
+        self.parts: list[tuple[str, str]] = []  # stage and kind of what follows each mark
+        self._clock = np.zeros(MOST_MARKS, np.int64)
+        self._program: Program | None = None
+        self._steps: list[Callable[[Board], object]] = []
+        self._before: list[Callable[[Board], object]] = []
+
+    def array(self, *shape: int, dtype: npt.DTypeLike = np.float64) -> np.ndarray:
+        """A new array (people, *shape)."""
+        return np.zeros((self.people, *shape), dtype)
+
+    def give(self, name: str, *shape: int, dtype: npt.DTypeLike = np.float64) -> np.ndarray:
+        """The same, under its name on the board."""
+        self[name] = self.array(*shape, dtype=dtype)
+        return self[name]
+
+    def call(self, function: str, *arguments: Any) -> Callable[[int, np.ndarray], None]:
+        """A native call, see `Program.add`; what puts another array in place of an argument."""
+        if self._program is None:
+            program = self._program = Program()
+            self._steps.append(lambda board: program())
+        program = self._program
+        first = program.add(function, *arguments)
+        return lambda argument, array: program.put(first + argument, array)
+
+    def widened(self, array: np.ndarray) -> np.ndarray:
+        """The float64 copy of a float32 array."""
+        if array.dtype == np.float64:
+            return array
+        wide = np.zeros(array.shape)
+        self.call("widen_f64", array.size, array, wide)
+        return wide
+
+    def network(self, context: Context) -> None:
+        """A network's run, which is the stage's "enqueue"."""
+        self.mark("enqueue")
+        self.host(lambda board: context.enqueue())
+        self.mark("collect")
+
+    def host(self, function: Callable[[Board], object]) -> None:
+        """Something of Python's own, with the frame's board."""
+        self._program = None
+        self._steps.append(function)
+
+    def before(self, function: Callable[[Board], object]) -> None:
+        """Something of Python's own before all else of a frame."""
+        self._before.append(function)
+
+    def begin(self, stage: str) -> None:
+        """What follows is a stage's, at first its "prepare"."""
+        self.parts.append((stage, "prepare"))
+        self._mark()
+
+    def mark(self, kind: str) -> None:
+        """What follows is the stage's "enqueue" or "collect"."""
+        self.parts.append((self.parts[-1][0], kind))
+        self._mark()
+
+    def _mark(self) -> None:
+        self.call("clock_ns", self._clock[len(self.parts) - 1 :])
+
+    def end(self) -> None:
+        """What follows is no stage's."""
+        self.call("clock_ns", self._clock[len(self.parts) :])
+
+    def run(self, board: Board) -> list[int]:
+        """A frame; when each part began, and the last one ended, as `perf_counter_ns` counts."""
+        for name in ("keypoints", "world", "crop_rotation", "crop_size"):
+            self[name][...] = board[name]
+        self.lens[:] = board.camera.lens
+        self.t_ns[0] = board.t_ns
+        for prepare in self._before:
+            prepare(board)
+        for step in self._steps:
+            step(board)
+        return self._clock[: len(self.parts) + 1].tolist()  # type: ignore[no-any-return]
+
+
+@runtime_checkable
+class CompilableStage(Stage, Protocol):
+    """A stage that native calls and networks make up."""
+
+    def compile(self, into: Compiled) -> None:
+        """Record what prepare, enqueue and collect do. Raises: NotCompiled."""
+        ...
+
+
+def compile_stage(stage: Stage, into: Compiled) -> None:
+    """Raises: NotCompiled for one that cannot be."""
+    if not isinstance(stage, CompilableStage):
+        raise NotCompiled(stage.name)
+    stage.compile(into)
+
+
+def executor_of(
+    stages: Sequence[Stage],
+    given: frozenset[str],
+    meshes: MeshMaker,
+    parallel: bool,
+    recorder: Recorder | None,
+) -> Executor | CompiledExecutor:
+    """What runs the stages: compiled where all of them can be, and none is to run beside another.
+
+    given, parallel, recorder: as of `Executor`. Raises: as that.
+    """
+    levels_of(stages, given)
+    try:
+        if parallel:
+            raise NotCompiled("in threads")
+        return CompiledExecutor(stages, meshes, recorder)
+    except NotCompiled:
+        return Executor(stages, given, parallel, recorder)
+
+
+class CompiledExecutor:
+    """Replays its stages, which are compiled once for each number of people.
+
+    stages: in an order in which they can run.
+
+    Raises: NotCompiled.
+    """
+
+    delays, owed, look_ahead = False, 0, 0
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        meshes: MeshMaker,
+        recorder: Recorder | None = None,
+    ) -> None:
+        self._stages, self._meshes, self._recorder = stages, meshes, recorder
+        self._compiled: dict[int, tuple[Compiled, Callable[[], Meshes]]] = {}
+        self._of(1)
+        self.latency_ms: dict[str, float] = {}
+
+    def _of(self, people: int) -> tuple[Compiled, Callable[[], Meshes]]:
+        if people not in self._compiled:
+            compiled = Compiled(people)
+            compiled.give("keypoints", 33, 3)
+            compiled.give("world", 33, 3)
+            compiled.give("crop_rotation", 3, 3)
+            compiled.give("crop_size")
+            for stage in self._stages:
+                compiled.begin(stage.name)
+                compile_stage(stage, compiled)
+            compiled.end()
+            self._compiled[people] = compiled, self._meshes.compile(compiled)
+        return self._compiled[people]
+
+    def run(self, board: Board) -> list[Board]:
+        """The board, its `meshes` there. Raises: what a network raises."""
+        self.latency_ms = {}
+        if board.rows:
+            compiled, meshes = self._of(len(board.rows))
+            times = compiled.run(board)
+            board.meshes = meshes()
+            for (stage, _), begin, end in zip(compiled.parts, times, times[1:], strict=False):
+                self.latency_ms[stage] = self.latency_ms.get(stage, 0.0) + (end - begin) / 1e6
+            if self._recorder and self._recorder.on:
+                for (stage, kind), begin, end in zip(
+                    compiled.parts, times, times[1:], strict=False
+                ):
+                    self._recorder.add(kind, stage, begin, end)
+        return [board]
+
+    def flush(self) -> list[Board]:
+        return []
+
+    def close(self) -> None:
+        """Nothing: no thread was started."""
