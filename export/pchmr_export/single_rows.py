@@ -66,7 +66,7 @@ def landmark_rows(
     found = [person.landmarks for person in seen]
     rois = [landmarks.roi for landmarks in found]
     board = Board(seen[0].image, camera, [], rois, found=found)
-    put_landmarks(board, found, "keypoints", "world")
+    put_landmarks(board)
     centres, angles = (np.array([getattr(r, name) for r in rois]) for name in ("center", "angle"))
     draw = np.random.default_rng(0)
     moved = draw.normal(size=(2, len(seen), 33, 3))

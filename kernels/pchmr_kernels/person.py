@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import ctypes
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -32,23 +32,31 @@ FOUND = np.dtype(
         ("auxiliary", np.float32, (2, 2)),
         ("world", np.float32, (LANDMARKS, 3)),
         ("score", np.float32),
-    ]
+        ("region", np.float64, 4),
+        ("next_region", np.float64, 4),
+    ],
+    align=True,
 )
 """A person as the landmark network sees one, in the frame: pchmr_landmarks of
-native/pchmr_person.h; what each is says `pchmr.blazepose.Landmarks`."""
+native/pchmr_person.h; what each is says `pchmr.blazepose.Landmarks`. Regions: middle and side of
+a crop, pixels, and its turn, radians; where the network looked, and is to look next."""
 
-VIEW = np.dtype(
-    [
-        ("keypoints", np.float64, (LANDMARKS, 3)),
-        ("world", np.float64, (LANDMARKS, 3)),
-        ("rotation", np.float64, (3, 3)),
-        ("size", np.float64),
-        ("box", np.float64, 4),
-    ]
-)
-"""A person before the camera: pchmr_view of native/pchmr_person.h. Image keypoints x px, y px,
-visibility; world landmarks turned onto the crop's viewing ray; the crop's camera to the frame's;
-the crop's side, pixels; and the upright box x0, y0, x1, y1."""
+VIEW = ("keypoints", "world", "rotation", "size", "box", "visible")
+
+
+@lru_cache(maxsize=16)
+def view_of(people: int) -> np.dtype[np.void]:
+    """Of people before the camera, all of them in one record; see `view_people`."""
+    return np.dtype(
+        [
+            ("keypoints", np.float64, (people, LANDMARKS, 3)),
+            ("world", np.float64, (people, LANDMARKS, 3)),
+            ("rotation", np.float64, (people, 3, 3)),
+            ("size", np.float64, (people,)),
+            ("box", np.float64, (people, 4)),
+            ("visible", np.int64, (people,)),
+        ]
+    )
 
 
 class LandmarkDecoder:
@@ -101,32 +109,35 @@ class LandmarkDecoder:
         return found
 
 
-def view_people(
-    keypoints: Array,
-    world: Array,
-    regions: Array,
-    lens: Lens,
-    seen: float,
-    width: int,
-    height: int,
-) -> Array:
-    """(B,) `VIEW` of people with keypoints (B, 33, 3) and world landmarks (B, 33, 3) float32.
+def view_people(found: Array, lens: Lens, seen: float, size: tuple[int, int]) -> Array:
+    """People (B,) `FOUND` as the stages between the networks take them: one record `view_of` (B).
 
-    regions: (B, 4) the middle and side of each crop, pixels, and its turn, radians. Boxes are cut
-    to the frame, around the keypoints of more visibility than `seen`, around all where none is.
+    keypoints: (B, 33, 3) x px, y px, visibility. world: (B, 33, 3) metres, turned onto each crop's
+    viewing ray. rotation: (B, 3, 3), the crop's camera to the frame's. size: (B,) the crop's side,
+    pixels. box: (B, 4) x0, y0, x1, y1, upright, cut to a frame of `size` (width, height), around
+    the keypoints of more visibility than `seen`, which `visible` (B,) counts, or around all where
+    there is none.
 
-    Raises: ValueError for another shape.
+    Raises: ValueError for another dtype.
     """
-    batch = len(keypoints)
-    points = as_float32("keypoints", keypoints, (batch, LANDMARKS, 3))
-    metres = as_float32("world", world, (batch, LANDMARKS, 3))
-    regions = as_float64("regions", regions, (batch, 4))
-    views = np.empty(batch, VIEW)
+    views = np.empty((), view_of(len(found)))
+    out = (views[name] for name in VIEW)
     functions().pchmr_view_people_f64(
-        *(lens_pointer(lens), batch, address(points), address(metres), address(regions)),
-        *(seen, width, height, address(views)),
+        *(lens_pointer(lens), frame_pointer(size), *_people(found), seen, *map(address, out))
     )
     return views
+
+
+def _people(found: Array) -> tuple[int, Any]:
+    if found.dtype != FOUND or found.ndim != 1:
+        raise ValueError(f"found is {found.dtype} {found.shape}; expected (B,) FOUND")
+    return len(found), address(found)
+
+
+@lru_cache(maxsize=16)
+def frame_pointer(size: tuple[int, int]) -> Any:
+    """Width and height as the library takes them."""
+    return (ctypes.c_double * 2)(*size)
 
 
 def pose_rotmats(rot6d: Array, root: Array) -> Float64:
@@ -217,7 +228,7 @@ def functions() -> ctypes.CDLL:
     real = ctypes.c_double
     for name, arguments in (
         ("decode_landmarks_f32", (int64, int32, *[pointer] * 4, int32, int32, pointer, pointer)),
-        ("view_people_f64", (pointer, int64, *[pointer] * 3, real, real, real, pointer)),
+        ("view_people_f64", (pointer, pointer, int64, pointer, real, *[pointer] * 6)),
         ("pose_rotmats_f64", (int64, int32, *[pointer] * 3)),
         ("image_target_f64", (pointer, int64, int32, *[pointer] * 9)),
     ):

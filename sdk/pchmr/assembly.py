@@ -48,9 +48,9 @@ from .stages.pose3d import CellJoints, CellPlacement, CellTarget, JointTarget
 from .stages.skeletons import JointPlacement, LiftedTarget, LifterInput
 from .stages.view import CropProjection, FrameProjection, GivenVertices, ViewStage
 
-GIVEN = frozenset({"keypoints", "world", "crop_rotation", "crop_size", "box"})
-"""On the board before the first stage: the tracker's landmarks, how each of its crops lies, and
-(P, 4) tight upright boxes of the people, pixels."""
+GIVEN = frozenset({"keypoints", "world", "crop_rotation", "crop_size", "box", "visible"})
+"""On the board before the first stage: the tracker's landmarks, how each of its crops lies, (P, 4)
+tight upright boxes of the people, pixels, and (P,) how many landmarks are visible."""
 
 
 @dataclass(frozen=True)

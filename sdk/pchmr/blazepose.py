@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from .crops import (
     clip_box,
     crop_to_image,
     letterbox_roi,
+    region_rows,
     roi_box,
     same_roi,
     transform_points,
@@ -74,32 +76,66 @@ class Detection:
         return same_roi(self.roi, landmarks.next_roi)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Landmarks:
     """A person as the landmark network sees one; order and names are skeleton `blazepose33`.
 
-    keypoints_2d: (33, 3) float32: x px, y px, visibility 0..1 (in the frame and not hidden).
-    presence: (33,) float32, 0..1: inside the frame, hidden or not.
-    depth_px: (33,) float32, away from the camera, about the hips, in the scale of x and y.
-    auxiliary: (2, 2) float32, pixels: middle of the hips and a point above the head.
-    world: (33, 3) float32, metres about the middle of the hips, x right, y down, z away, as the
-        camera is held: the ROI's turn is undone.
-    score: 0..1, the network's belief that a person is in `roi`, the ROI it saw; 0 where one of the
-        image points is no number.
+    record: (1,) `pchmr_kernels.person.FOUND`, the network's answer. roi: what it saw.
     """
 
-    keypoints_2d: NDArray[np.float32]
-    presence: NDArray[np.float32]
-    depth_px: NDArray[np.float32]
-    auxiliary: NDArray[np.float32]
-    world: NDArray[np.float32]
-    score: float
+    record: NDArray[np.void]
     roi: Roi
+
+    @classmethod
+    def of(cls, roi: Roi, **fields: Any) -> "Landmarks":
+        """From the fields by name, at least keypoints_2d, auxiliary, world and score."""
+        record = np.zeros(1, person.FOUND)
+        for name, value in fields.items():
+            record[name] = value
+        record["region"] = region_rows([roi])
+        record["next_region"] = region_rows([roi_from_alignment(*record["auxiliary"][0])])
+        return cls(record, roi)
+
+    @property
+    def keypoints_2d(self) -> NDArray[np.float32]:
+        """(33, 3): x px, y px, visibility 0..1 (in the frame and not hidden)."""
+        return self._field("keypoints_2d")
+
+    @property
+    def presence(self) -> NDArray[np.float32]:
+        """(33,), 0..1: inside the frame, hidden or not."""
+        return self._field("presence")
+
+    @property
+    def depth_px(self) -> NDArray[np.float32]:
+        """(33,), away from the camera, about the hips, in the scale of x and y."""
+        return self._field("depth_px")
+
+    @property
+    def auxiliary(self) -> NDArray[np.float32]:
+        """(2, 2), pixels: middle of the hips and a point above the head."""
+        return self._field("auxiliary")
+
+    @property
+    def world(self) -> NDArray[np.float32]:
+        """(33, 3), metres about the middle of the hips, x right, y down, z away, as the camera is
+        held: the ROI's turn is undone."""
+        return self._field("world")
+
+    @property
+    def score(self) -> float:
+        """0..1, the network's belief that a person is in `roi`; 0 where one of the image points is
+        no number."""
+        return float(self._field("score"))
 
     @property
     def next_roi(self) -> Roi:
         """Where to look for this person in the next frame."""
-        return roi_from_alignment(self.auxiliary[0], self.auxiliary[1])
+        x, y, size, angle = self._field("next_region").tolist()
+        return Roi((x, y), size, angle)
+
+    def _field(self, name: str) -> Any:
+        return self.record[name][0]
 
 
 @cache
@@ -226,14 +262,8 @@ class LandmarkDecoder:
 
     def __call__(self, rois: Sequence[Roi]) -> list[Landmarks]:
         """One person a ROI, from the first rows."""
-        regions = np.array([(*roi.center, roi.size, roi.angle) for roi in rois])
-        found = self._decode(regions)
-        points, presence, depth = found["keypoints_2d"], found["presence"], found["depth_px"]
-        auxiliary, world, scores = found["auxiliary"], found["world"], found["score"].tolist()
-        return [
-            Landmarks(points[i], presence[i], depth[i], auxiliary[i], world[i], scores[i], roi)
-            for i, roi in enumerate(rois)
-        ]
+        found = self._decode(region_rows(rois))
+        return [Landmarks(found[i : i + 1], roi) for i, roi in enumerate(rois)]
 
 
 def refine_landmarks(points: Floats, heatmap: NDArray[np.float32]) -> NDArray[np.float32]:

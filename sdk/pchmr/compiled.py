@@ -14,12 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pchmr_engines.engine import Context
+from pchmr_kernels.person import FOUND, view_of
 from pchmr_kernels.program import Program
 
 from .executor import Executor, levels_of
 from .meshes import Meshes, MeshMaker
 from .profiling.recorder import Recorder
 from .stages.base import Board, Stage
+from .stages.blazepose import SEEN, records_of, undistort_keypoints
 
 MOST_MARKS = 64
 
@@ -32,18 +34,32 @@ class Compiled(dict[str, np.ndarray]):
     """What runs a frame of `people` people: arrays by their names on the board, which stay where
     they are, and what is done with them in turn.
 
-    lens: (4,) fx, fy, cx, cy of the frame. t_ns: (1,) its time.
+    lens: (4,) fx, fy, cx, cy of the frame. distortion: whether its camera has any.
     """
 
-    def __init__(self, people: int) -> None:
+    def __init__(self, people: int, distortion: bool) -> None:
         super().__init__()
         self.people = people
-        self.lens, self.t_ns = np.zeros(4), np.zeros(1, np.int64)
+        self.lens, self._frame = np.zeros(4), np.zeros(2)
         self.parts: list[tuple[str, str]] = []  # stage and kind of what follows each mark
         self._clock = np.zeros(MOST_MARKS, np.int64)
         self._program: Program | None = None
         self._steps: list[Callable[[Board], object]] = []
         self._before: list[Callable[[Board], object]] = []
+        self._view(distortion)
+
+    def _view(self, distortion: bool) -> None:
+        """First of all: the tracker's people as `assembly.GIVEN` has them."""
+        views = np.zeros((), view_of(self.people))
+        out = [views[name] for name in view_of(self.people).names or ()]
+        names = "keypoints", "world", "crop_rotation", "crop_size", "box", "visible"
+        self.update(zip(names, out, strict=True))
+        nobody = np.zeros(self.people, FOUND)
+        given = self.lens, self._frame, self.people, nobody, SEEN
+        put = self.call("view_people_f64", *given, *out)
+        self.before(lambda board: put(3, records_of(board.found, board.camera)))
+        if distortion:
+            self.host(lambda board: undistort_keypoints(self["keypoints"], board.camera))
 
     def array(self, *shape: int, dtype: npt.DTypeLike = np.float64) -> np.ndarray:
         """A new array (people, *shape)."""
@@ -105,10 +121,7 @@ class Compiled(dict[str, np.ndarray]):
 
     def run(self, board: Board) -> list[int]:
         """A frame; when each part began, and the last one ended, as `perf_counter_ns` counts."""
-        for name in ("keypoints", "world", "crop_rotation", "crop_size"):
-            self[name][...] = board[name]
-        self.lens[:] = board.camera.lens
-        self.t_ns[0] = board.t_ns
+        self.lens[:], self._frame[:] = board.camera.lens, board.size
         for prepare in self._before:
             prepare(board)
         for step in self._steps:
@@ -137,6 +150,7 @@ def executor_of(
     given: frozenset[str],
     meshes: MeshMaker,
     parallel: bool,
+    distortion: bool,
     recorder: Recorder | None,
 ) -> Executor | CompiledExecutor:
     """What runs the stages: compiled where all of them can be, and none is to run beside another.
@@ -147,7 +161,7 @@ def executor_of(
     try:
         if parallel:
             raise NotCompiled("in threads")
-        return CompiledExecutor(stages, meshes, recorder)
+        return CompiledExecutor(stages, meshes, distortion, recorder)
     except NotCompiled:
         return Executor(stages, given, parallel, recorder)
 
@@ -155,7 +169,7 @@ def executor_of(
 class CompiledExecutor:
     """Replays its stages, which are compiled once for each number of people.
 
-    stages: in an order in which they can run.
+    stages: in an order in which they can run. distortion: whether the camera's lens has any.
 
     Raises: NotCompiled.
     """
@@ -166,8 +180,10 @@ class CompiledExecutor:
         self,
         stages: Sequence[Stage],
         meshes: MeshMaker,
+        distortion: bool,
         recorder: Recorder | None = None,
     ) -> None:
+        self._distortion = distortion
         self._stages, self._meshes, self._recorder = stages, meshes, recorder
         self._compiled: dict[int, tuple[Compiled, Callable[[], Meshes]]] = {}
         self._of(1)
@@ -175,11 +191,7 @@ class CompiledExecutor:
 
     def _of(self, people: int) -> tuple[Compiled, Callable[[], Meshes]]:
         if people not in self._compiled:
-            compiled = Compiled(people)
-            compiled.give("keypoints", 33, 3)
-            compiled.give("world", 33, 3)
-            compiled.give("crop_rotation", 3, 3)
-            compiled.give("crop_size")
+            compiled = Compiled(people, self._distortion)
             for stage in self._stages:
                 compiled.begin(stage.name)
                 compile_stage(stage, compiled)
@@ -194,12 +206,10 @@ class CompiledExecutor:
             compiled, meshes = self._of(len(board.rows))
             times = compiled.run(board)
             board.meshes = meshes()
-            for (stage, _), begin, end in zip(compiled.parts, times, times[1:], strict=False):
+            spans = zip(compiled.parts, times, times[1:], strict=False)
+            for (stage, kind), begin, end in spans:
                 self.latency_ms[stage] = self.latency_ms.get(stage, 0.0) + (end - begin) / 1e6
-            if self._recorder and self._recorder.on:
-                for (stage, kind), begin, end in zip(
-                    compiled.parts, times, times[1:], strict=False
-                ):
+                if self._recorder and self._recorder.on:
                     self._recorder.add(kind, stage, begin, end)
         return [board]
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pchmr_engines.errors import InputError
-from pchmr_kernels.crops import crop
+from pchmr_kernels.crops import crop_regions
 
 Box = tuple[float, float, float, float]
 Floats = NDArray[np.floating[Any]]
@@ -89,8 +89,12 @@ def warp_crops(
             f"image is {image.shape} {image.dtype}; expected (H, W, 3) uint8 BGR: "
             "convert grey, alpha or 16-bit first"
         )
-    for i, roi in enumerate(rois):
-        crop(image, crop_to_image(roi, out.shape[1]), out[i], extend)
+    crop_regions(image, region_rows(rois), out, extend)
+
+
+def region_rows(rois: Sequence[Roi]) -> NDArray[np.float64]:
+    """(B, 4) as native code has regions: middle and side, pixels, and turn, radians."""
+    return np.array([(*roi.center, roi.size, roi.angle) for roi in rois]).reshape(-1, 4)
 
 
 def roi_box(roi: Roi) -> Box:

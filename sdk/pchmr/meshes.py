@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 
 class Meshes(NamedTuple):
-    """Arrays (P, ...) as `Person` has them, its own to keep; target: None in mesh-only."""
+    """Arrays (P, ...) as `Person` has them, its own to keep; target: None in mesh-only.
+
+    placed: who could be placed before the camera. boxes: P times x0, y0, x1, y1, pixels. visible:
+    how many landmarks of each are.
+    """
 
     vertices: np.ndarray
     generator_vertices: np.ndarray
@@ -27,7 +31,9 @@ class Meshes(NamedTuple):
     rotmats: np.ndarray
     betas: np.ndarray
     transl: np.ndarray
-    placed: np.ndarray
+    placed: Sequence[bool]
+    boxes: Sequence[Sequence[float]]
+    visible: Sequence[int]
 
 
 class MeshMaker:
@@ -56,7 +62,7 @@ class MeshMaker:
         joints = self._joints_of(vertices)
         return Meshes(
             *(vertices, generated, joints, target, confidence),
-            *(rotmats, betas, shift, board["placed"]),
+            *(rotmats, betas, shift, *_lists(board)),
         )
 
     def compile(self, into: Compiled) -> Callable[[], Meshes]:
@@ -106,8 +112,12 @@ class MeshMaker:
             target = own["target"] if self._calibrated else None
             return Meshes(
                 *(*fresh, own["joints"], target, own["confidence"]),
-                *(own["rotmats"], own["betas"], own["transl"], into["placed"].tolist()),
+                *(own["rotmats"], own["betas"], own["transl"], *_lists(into)),
             )
 
         into.before(begin)
         return take
+
+
+def _lists(arrays: Mapping[str, np.ndarray]) -> Iterator[list[Any]]:
+    return (arrays[name].tolist() for name in ("placed", "box", "visible"))

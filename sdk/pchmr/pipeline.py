@@ -42,7 +42,7 @@ from .people import Person
 from .profiling.recorder import Recorder
 from .slots import Slots
 from .stages.base import Board
-from .stages.blazepose import SEEN, PersonFinder, put_landmarks
+from .stages.blazepose import PersonFinder, put_landmarks
 from .stages.detectors import detector_from_onnx
 from .stages.smoothed import Smoothed, smoothed
 from .swaps import SwapRejection
@@ -157,7 +157,9 @@ class Pipeline(Closing):
                 stages = smoothed(stages, self.skeleton)
                 self._smoothed = [stage for stage in stages if isinstance(stage, Smoothed)]
             threaded = side_by_side or device != "cpu"
-            self._executor = executor_of(stages, GIVEN, self._meshes, threaded, recorder)
+            self._executor = executor_of(
+                stages, GIVEN, self._meshes, threaded, bool(self.camera.distortion), recorder
+            )
         find = self._finder.__call__
         self._find = recorder.watch("find", "find", find) if recorder else find
         self._cuts = CutDetector() if smooth or self._executor.delays else None
@@ -299,10 +301,8 @@ class Pipeline(Closing):
         rois = [landmarks.roi for landmarks in found]
         rows = self._slots.rows(self.frames, t_ns, [track.track_id for track in tracks])
         board = Board(image, camera, rows, rois, found=found, t_ns=t_ns)
-        if tracks:
-            views = put_landmarks(board, found, "keypoints", "world")
-            board["crop_rotation"], board["crop_size"] = views["rotation"], views["size"]
-            board["box"] = views["box"]
+        if tracks and not isinstance(self._executor, CompiledExecutor):  # which does it itself
+            put_landmarks(board)
         return board
 
     def _people(self, board: Board, begin_ns: int, spent_ms: Mapping[str, float]) -> list[Person]:
@@ -312,10 +312,8 @@ class Pipeline(Closing):
         latency_ms = {**spent_ms, **self._executor.latency_ms}
         meshes = board.meshes or self._meshes(board)
         target = meshes.target
-        boxes = board["box"].tolist()
         people = []
         for i, (row, found) in enumerate(zip(board.rows, board.found, strict=True)):
-            keypoints = found.keypoints_2d
             people.append(
                 Person(
                     track_id=row.track,
@@ -327,16 +325,14 @@ class Pipeline(Closing):
                     target_joints=None if target is None else target[i],
                     joint_confidence=meshes.confidence[i],
                     skeleton=self.skeleton.name,
-                    keypoints_2d=keypoints,
+                    keypoints_2d=found.keypoints_2d,
                     rotmats=meshes.rotmats[i],
                     betas=meshes.betas[i],
                     transl=meshes.transl[i],
                     camera=board.camera,
-                    bbox=tuple(boxes[i]),
+                    bbox=tuple(meshes.boxes[i]),
                     score=found.score,
-                    valid=bool(
-                        meshes.placed[i] and np.count_nonzero(keypoints[:, 2] > SEEN) >= FEWEST
-                    ),
+                    valid=meshes.placed[i] and meshes.visible[i] >= FEWEST,
                     latency_ms=latency_ms,
                 )
             )

@@ -98,10 +98,7 @@ def _exchanged(found: Landmarks, legs: bool) -> Landmarks:
     order = _EXCHANGED.copy()
     if not legs:
         order[_LOWER] = np.arange(len(order))[_LOWER]
-    return replace(
-        found,
-        keypoints_2d=found.keypoints_2d[order],
-        presence=found.presence[order],
-        depth_px=found.depth_px[order],
-        world=found.world[order],
-    )
+    record = found.record.copy()
+    for name in ("keypoints_2d", "presence", "depth_px", "world"):
+        record[name] = record[name][:, order]
+    return Landmarks(record, found.roi)

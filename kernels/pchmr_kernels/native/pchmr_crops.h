@@ -14,6 +14,11 @@ extern "C" {
 PCHMR_API void pchmr_crop_u8(const uint8_t *image, int32_t height, int32_t width, int64_t pitch,
                              const double *affine, int32_t extend, int32_t size, uint8_t *out);
 
+/* The same of regions (B, 4), see pchmr_person.h: (B, size, size, 3). */
+PCHMR_API void pchmr_crop_regions_u8(const uint8_t *image, int32_t height, int32_t width,
+                                     int64_t pitch, int64_t batch, const double *regions,
+                                     int32_t extend, int32_t size, uint8_t *out);
+
 #ifdef __cplusplus
 }
 #endif

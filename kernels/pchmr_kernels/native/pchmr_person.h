@@ -22,6 +22,8 @@ typedef struct {
     float auxiliary[2][2];
     float world[PCHMR_LANDMARKS][3];
     float score; /* 0 where a point in the image is no number */
+    double region[4];      /* where the network looked */
+    double next_region[4]; /* where it is to look in the next frame */
 } pchmr_landmarks;
 
 /* The network's answer in the frame: found (B).
@@ -34,21 +36,15 @@ PCHMR_API void pchmr_decode_landmarks_f32(int64_t batch, int32_t crop_size, cons
                                           const float *heatmaps, int32_t map_size, int32_t radius,
                                           const double *regions, pchmr_landmarks *found);
 
-/* A person before the camera: landmarks as the stages between the networks take them. */
-typedef struct {
-    double keypoints[PCHMR_LANDMARKS][3]; /* x, y, visibility */
-    double world[PCHMR_LANDMARKS][3];     /* turned onto the crop's viewing ray */
-    double rotation[3][3];                /* from the crop's camera to the frame's */
-    double size;                          /* of the crop, pixels */
-    double box[4];                        /* upright, x0, y0, x1, y1 around what is seen */
-} pchmr_view;
-
-/* Views (B) of people with keypoints (B, 33, 3) and world landmarks (B, 33, 3) in regions (B, 4).
- * Boxes are around the keypoints of more visibility than `seen`, around all where none is, and cut to
- * a frame of width x height. */
-PCHMR_API void pchmr_view_people_f64(const double *lens, int64_t batch, const float *keypoints,
-                                     const float *world, const double *regions, double seen,
-                                     double width, double height, pchmr_view *views);
+/* People before the camera, as the stages between the networks take them: image keypoints (B, 33, 3) - x,
+ * y, visibility -; world landmarks (B, 33, 3) turned onto each crop's viewing ray; rotation (B, 3, 3) from
+ * the crop's camera to the frame's; the crop's side (B), pixels; and the upright box (B, 4) x0, y0, x1,
+ * y1, cut to the frame, around the keypoints of more visibility than `seen`, which `visible` (B) counts,
+ * or around all where there is none. frame: (2) its width and height. */
+PCHMR_API void pchmr_view_people_f64(const double *lens, const double *frame, int64_t batch,
+                                     const pchmr_landmarks *found, double seen, double *keypoints,
+                                     double *world, double *rotation, double *side, double *box,
+                                     int64_t *visible);
 
 /* Rotations (B, J, 3, 3) of their first two columns, row by row (B, J, 6), made orthonormal; the first
  * joint's turned by root (B, 3, 3). */

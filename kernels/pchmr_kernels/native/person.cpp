@@ -51,22 +51,25 @@ void decode(int32_t crop_size, const float *points, float score, const float *wo
         if (!isfinite(keypoint[2])) score = 0;
     }
     found->score = score;
+    const float *hips = found->auxiliary[0], *above = found->auxiliary[1];
+    const Roi next = roi_from_alignment(hips[0], hips[1], above[0], above[1]);
+    const double regions[2][4] = {{roi.x, roi.y, roi.size, roi.angle},
+                                  {next.x, next.y, next.size, next.angle}};
+    for (int i = 0; i < 4; ++i)
+        found->region[i] = regions[0][i], found->next_region[i] = regions[1][i];
 }
 
-void tight_box(const double (*points)[3], double seen, double width, double height, double *box) {
+void tight_box(const double *points, double seen, bool any, const double *frame, double *box) {
     const auto clip = [](double x, double most) { return x < 0 ? 0 : x < most ? x : most; };
-    bool any = false;
-    for (int n = 0; n < kLandmarks; ++n) any = any || points[n][2] > seen;
     double low[2] = {1e300, 1e300}, high[2] = {-1e300, -1e300};
-    for (int n = 0; n < kLandmarks; ++n) {
-        if (any && !(points[n][2] > seen)) continue;
+    for (const double *point = points; point < points + 3 * kLandmarks; point += 3) {
+        if (any && !(point[2] > seen)) continue;
         for (int i = 0; i < 2; ++i) {
-            if (points[n][i] < low[i]) low[i] = points[n][i];
-            if (points[n][i] > high[i]) high[i] = points[n][i];
+            if (point[i] < low[i]) low[i] = point[i];
+            if (point[i] > high[i]) high[i] = point[i];
         }
     }
-    box[0] = clip(low[0], width), box[1] = clip(low[1], height);
-    box[2] = clip(high[0], width), box[3] = clip(high[1], height);
+    for (int i = 0; i < 2; ++i) box[i] = clip(low[i], frame[i]), box[2 + i] = clip(high[i], frame[i]);
 }
 
 }  // namespace
@@ -84,23 +87,28 @@ void pchmr_decode_landmarks_f32(int64_t batch, int32_t crop_size, const float *p
     }
 }
 
-void pchmr_view_people_f64(const double *lens, int64_t batch, const float *keypoints,
-                           const float *world, const double *regions, double seen, double width,
-                           double height, pchmr_view *views) {
+void pchmr_view_people_f64(const double *lens, const double *frame, int64_t batch,
+                           const pchmr_landmarks *found, double seen, double *keypoints,
+                           double *world, double *rotation, double *side, double *box,
+                           int64_t *visible) {
     const Lens camera = {lens[0], lens[1], lens[2], lens[3]};
-    for (int64_t b = 0; b < batch; ++b, keypoints += 3 * kLandmarks, world += 3 * kLandmarks) {
-        const double *region = regions + 4 * b;
-        pchmr_view &view = views[b];
+    for (int64_t b = 0; b < batch; ++b) {
+        const pchmr_landmarks &person = found[b];
+        const double *region = person.region;
         double upright[9];
         ray_rotation(camera, region[0], region[1], 0, upright);
-        ray_rotation(camera, region[0], region[1], region[3], view.rotation[0]);
-        view.size = region[2];
+        ray_rotation(camera, region[0], region[1], region[3], rotation + 9 * b);
+        side[b] = region[2];
+        double *points = keypoints + 3 * b * kLandmarks, *turned = world + 3 * b * kLandmarks;
+        visible[b] = 0;
         for (int n = 0; n < kLandmarks; ++n) {
-            const Vec3 turned = rotate(upright, {world[3 * n], world[3 * n + 1], world[3 * n + 2]});
-            view.world[n][0] = turned.x, view.world[n][1] = turned.y, view.world[n][2] = turned.z;
-            for (int i = 0; i < 3; ++i) view.keypoints[n][i] = keypoints[3 * n + i];
+            const float *metric = person.world[n];
+            const Vec3 seen_so = rotate(upright, {metric[0], metric[1], metric[2]});
+            turned[3 * n] = seen_so.x, turned[3 * n + 1] = seen_so.y, turned[3 * n + 2] = seen_so.z;
+            for (int i = 0; i < 3; ++i) points[3 * n + i] = person.keypoints_2d[n][i];
+            visible[b] += points[3 * n + 2] > seen;
         }
-        tight_box(view.keypoints, seen, width, height, view.box);
+        tight_box(points, seen, visible[b] > 0, frame, box + 4 * b);
     }
 }
 

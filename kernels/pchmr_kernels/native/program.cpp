@@ -72,6 +72,7 @@ constexpr Function kFunctions[] = {
     PCHMR_NAMED(skin_f32),
     PCHMR_NAMED(solve_translation_f64),
     PCHMR_NAMED(translate_f32),
+    PCHMR_NAMED(view_people_f64),
     PCHMR_NAMED(widen_f64),
 };
 

@@ -11,7 +11,7 @@ from pchmr_engines.errors import EngineError
 
 from ..blazepose import DETECTOR_SIZE, Detection, Landmarks, closer_rois, decode_detections
 from ..camera import Camera
-from ..crops import Roi, crop_to_image, letterbox_roi
+from ..crops import Roi, crop_to_image, letterbox_roi, region_rows
 from .device import Buffer, Device
 from .parts import Parts, in_graph
 from .plan import Plan
@@ -107,7 +107,7 @@ class Frames:
         self._given = {**self._constants, "frame": self._frame, **lens}
         for batch in self._batches:
             plan = self._plan(f"followed{batch}", batch)
-            self._send(plan, "next_roi", _rows([letterbox_roi(width, height)] * batch))
+            self._send(plan, "next_roi", region_rows([letterbox_roi(width, height)] * batch))
             self.plans[batch] = plan
         steps = Steps(self._parts, 1).detection()
         given = {**self._given, **self._upload({"detector_affine": np.zeros((1, 2, 3))})}
@@ -136,7 +136,7 @@ class Frames:
         plan, rois = self.plans[batch], tuple(rois)
         if self._expected.pop(batch, None) != rois:  # unknown until the run is over
             padded = [*rois, *[rois[0]] * (batch - len(rois))]
-            self._send(plan, "next_roi", _rows(padded))
+            self._send(plan, "next_roi", region_rows(padded))
         results = self._run(plan)
         self._last = _Run(plan, rois, results)
         found = [_landmarks(results, row, roi) for row, roi in enumerate(rois)]
@@ -182,11 +182,6 @@ class Frames:
         return ("vertices",) if self._parts.topology == "mesh-only" else ("vertices", "calibrated")
 
 
-def _rows(rois: Sequence[Roi]) -> np.ndarray:
-    """(B, 4) as the kernels have regions."""
-    return np.array([(*roi.center, roi.size, roi.angle) for roi in rois])
-
-
 def _landmarks(results: dict[str, np.ndarray], row: int, roi: Roi) -> Landmarks:
     names = ("keypoints", "presence", "depth", "auxiliary", "world_upright")
     points, presence, depth, auxiliary, world = (
@@ -194,4 +189,12 @@ def _landmarks(results: dict[str, np.ndarray], row: int, roi: Roi) -> Landmarks:
     )
     seen = np.isfinite(points).all() and np.isfinite(auxiliary).all()
     score = float(results["score"][row, 0]) if seen else 0.0
-    return Landmarks(points, presence, depth, auxiliary, world, score, roi)
+    return Landmarks.of(
+        roi,
+        keypoints_2d=points,
+        presence=presence,
+        depth_px=depth,
+        auxiliary=auxiliary,
+        world=world,
+        score=score,
+    )

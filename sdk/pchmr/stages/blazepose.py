@@ -17,6 +17,7 @@ from ..blazepose import (
     closer_rois,
     decode_detections,
 )
+from ..camera import Camera
 from ..crops import Roi, letterbox_roi, warp_crops
 from ..tracking import Detection as AnyDetection
 from ..tracking import RoiTracker, Tracked
@@ -119,30 +120,36 @@ class PersonFinder:
         self.tracker.reset()
 
 
-def put_landmarks(
-    board: Board, found: Sequence[Landmarks], keypoints: str, world: str
-) -> np.ndarray:
-    """Write landmarks onto the board: keypoints (P, 33, 3), free of lens distortion, and world.
+def records_of(found: Sequence[Landmarks], camera: Camera) -> np.ndarray:
+    """(P,) `FOUND` of people, the middles of their regions free of lens distortion."""
+    records = np.concatenate([person.record for person in found]) if found[1:] else found[0].record
+    if camera.distortion:
+        records = records.copy()
+        records["region"][:, :2] = camera.undistort(records["region"][:, :2])
+    return records
 
-    World landmarks (P, 33, 3), metres about the hips, are turned onto the crop's viewing ray.
-    Returns (P,) `pchmr_kernels.person.VIEW`.
-    """
-    camera = board.camera
-    regions = np.array(
-        [(*person.roi.center, person.roi.size, person.roi.angle) for person in found]
-    )
+
+def undistort_keypoints(keypoints: np.ndarray, camera: Camera) -> None:
+    """Keypoints (P, 33, 3) in place, where the camera has distortion."""
     if camera.distortion:
-        regions[:, :2] = camera.undistort(regions[:, :2])
-    views = view_people(
-        np.array([person.keypoints_2d for person in found], np.float32),
-        np.array([person.world for person in found], np.float32),
-        *(regions, camera.lens, SEEN, *board.size),
-    )
-    if camera.distortion:
-        points = views["keypoints"][..., :2]
+        points = keypoints[..., :2]
         points[...] = camera.undistort(points)
-    board[keypoints], board[world] = views["keypoints"], views["world"]
+
+
+def view_landmarks(found: Sequence[Landmarks], board: Board) -> np.ndarray:
+    """People before the board's camera, free of lens distortion: see `view_people`."""
+    camera = board.camera
+    views = view_people(records_of(found, camera), camera.lens, SEEN, board.size)
+    undistort_keypoints(views["keypoints"], camera)
     return views
+
+
+def put_landmarks(board: Board) -> None:
+    """The board's people onto the board: what the pipeline gives its stages."""
+    views = view_landmarks(board.found, board)
+    board["keypoints"], board["world"] = views["keypoints"], views["world"]
+    board["crop_rotation"], board["crop_size"] = views["rotation"], views["size"]
+    board["box"], board["visible"] = views["box"], views["visible"]
 
 
 class PoseLandmarkStage:
@@ -162,4 +169,5 @@ class PoseLandmarkStage:
         self._network.enqueue()
 
     def collect(self, board: Board) -> None:
-        put_landmarks(board, self._network.collect(), "pose_keypoints", "pose_world")
+        views = view_landmarks(self._network.collect(), board)
+        board["pose_keypoints"], board["pose_world"] = views["keypoints"], views["world"]
