@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from pchmr_kernels.cuts import PointComparison
+
 ROWS = 24
 """Of the picture, about, that are compared: some thousand points."""
 ALIKE, RECOLOURED = 0.6, 0.06
@@ -21,26 +23,21 @@ class CutDetector:
     """
 
     def __init__(self) -> None:
-        self._few = np.empty((0, 0, 3), np.uint8)
-        self._points, self._length = np.empty((0, 0, 3), np.float32), 0.0
+        self._is_another: PointComparison | None = None
 
     def __call__(self, image: np.ndarray) -> bool:
         """image: (H, W, 3) uint8; the first frame is no cut."""
-        step = max(1, min(image.shape[:2]) // ROWS)
-        few = image[step // 2 :: step, step // 2 :: step].copy()
-        points = few.astype(np.float32)
-        points -= points.mean((0, 1))
-        length = float(np.vdot(points, points)) ** 0.5
-        known, before, both = self._few, self._points, length * self._length
-        self._few, self._points, self._length = few, points, length
-        if before.shape != points.shape:
-            return before.size > 0
-        if np.vdot(points, before) > ALIKE * both:
-            return False
-        return bool(np.abs(_colours(few) - _colours(known)).sum() / 2 > RECOLOURED)
+        is_another = self._is_another
+        if is_another and is_another.shape == image.shape:
+            return is_another(image)
+        return self._change_size(image)
 
-
-def _colours(few: np.ndarray) -> np.ndarray:
-    """(48,) shares of the points in each sixteenth of each colour's range."""
-    sixteenths = (few >> 4) + np.array([0, 16, 32], np.uint8)
-    return np.bincount(sixteenths.ravel(), minlength=48) / few.size
+    def _change_size(self, image: np.ndarray) -> bool:
+        """Another size is another picture, unless as many points of it are compared."""
+        known, step = self._is_another, max(1, min(image.shape[:2]) // ROWS)
+        self._is_another = PointComparison(image.shape, step, ALIKE, RECOLOURED)
+        if known and known.points.shape == self._is_another.points.shape:
+            self._is_another.points[:] = known.points
+            return self._is_another(image)
+        self._is_another(image)
+        return known is not None

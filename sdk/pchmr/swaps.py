@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pchmr_kernels.sides import ExchangeDistance
 from pchmr_kernels.skeletons import get_skeleton
 
 from .blazepose import Landmarks
@@ -31,19 +32,19 @@ and few before it."""
 
 _SKELETON = get_skeleton("blazepose33")
 _UPPER, _LOWER = slice(11, 25), slice(25, 33)
-_EXCHANGED = np.arange(len(_SKELETON.joints))
+_EXCHANGED = np.arange(len(_SKELETON.joints), dtype=np.int32)
 for _left, _right in _SKELETON.flip:
     _EXCHANGED[[_left, _right]] = _right, _left
 
 
-@dataclass
+@dataclass(slots=True)
 class _Side:
-    """What is known of one track, whose last frame was at `t_ns`. points: (33, 2), as named in the
-    last one that told its sides apart, at `points_ns`. trust_s: votes for this naming."""
+    """What is known of one track, whose last frame was at `t_ns`. points: of (33, 3), as named in
+    the last one that told its sides apart, at `points_ns`. trust_s: votes for this naming."""
 
     t_ns: int
     points_ns: int
-    points: np.ndarray
+    points: bytes
     exchanged: bool = False
     trust_s: float = 0.0
 
@@ -53,6 +54,8 @@ class SwapRejection:
 
     def __init__(self) -> None:
         self._sides: dict[int, _Side] = {}
+        self._upper = ExchangeDistance(_EXCHANGED, _UPPER)
+        self._lower = ExchangeDistance(_EXCHANGED, _LOWER)
 
     def __call__(self, tracks: Sequence[Tracked], t_ns: int) -> list[Tracked]:
         """The tracks of the next frame; whoever is not among them is forgotten."""
@@ -61,11 +64,11 @@ class SwapRejection:
 
     def _name(self, track: Tracked, side: _Side | None, t_ns: int) -> Tracked:
         found = track.landmarks
-        points = found.keypoints_2d[:, :2]
+        points = found.keypoints_2d.tobytes()
         if side is None:
             self._sides[track.track_id] = _Side(t_ns, t_ns, points)
             return track
-        nearer = _distance(found, side.points, _UPPER) / found.roi.size
+        nearer = self._upper(points, side.points) / found.roi.size
         last = side.points_ns == side.t_ns
         clear = abs(nearer) > (CLEARLY if last else VERY_CLEARLY)
         if clear:
@@ -76,21 +79,13 @@ class SwapRejection:
         if side.exchanged and side.trust_s < 0:  # it was wrong before
             side.exchanged, side.trust_s = False, -side.trust_s
         if side.exchanged:
-            legs = _distance(found, side.points, _LOWER) > 0
-            found = _exchanged(found, legs)
+            found = _exchanged(found, legs=self._lower(points, side.points) > 0)
+            points = found.keypoints_2d.tobytes()
         side.t_ns = t_ns
         if clear or t_ns - side.points_ns > REMEMBERED_S * 1e9:
-            side.points_ns, side.points = t_ns, found.keypoints_2d[:, :2]
+            side.points_ns, side.points = t_ns, points
         self._sides[track.track_id] = side
         return replace(track, landmarks=found) if side.exchanged else track
-
-
-def _distance(found: Landmarks, before: np.ndarray, part: slice) -> float:
-    """By how many pixels a part is nearer to `before` with its sides exchanged, in the mean."""
-    points, seen = found.keypoints_2d[:, :2], found.keypoints_2d[part, 2]
-    named, otherwise = points[part] - before[part], points[_EXCHANGED[part]] - before[part]
-    nearer = np.hypot(named[:, 0], named[:, 1]) - np.hypot(otherwise[:, 0], otherwise[:, 1])
-    return float(seen @ nearer) / max(float(seen.sum()), 1e-6)
 
 
 def _exchanged(found: Landmarks, legs: bool) -> Landmarks:
