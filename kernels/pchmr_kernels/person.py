@@ -93,7 +93,7 @@ class LandmarkDecoder:
         self._function = functions().pchmr_decode_landmarks_f32
 
     def __call__(self, regions: Float64) -> Array:
-        """(b,) `FOUND` of the first rows.
+        """(b, 1) `FOUND` of the first rows.
 
         regions: (b, 4) float64: the middle and side of each crop in the frame, pixels, and its
         turn, radians.
@@ -104,9 +104,9 @@ class LandmarkDecoder:
         regions = as_float64("regions", regions, (batch, 4))
         if batch > self._rows:
             raise ValueError(f"{batch} regions, but points has {self._rows} rows")
-        found = np.empty(batch, FOUND)
+        found = np.empty((batch, FOUND.itemsize), np.uint8)  # a record's address takes longer
         self._function(batch, *self._arguments, address(regions), address(found))
-        return found
+        return found.view(FOUND)
 
 
 def view_people(found: Array, lens: Lens, seen: float, size: tuple[int, int]) -> Array:

@@ -263,7 +263,7 @@ class LandmarkDecoder:
     def __call__(self, rois: Sequence[Roi]) -> list[Landmarks]:
         """One person a ROI, from the first rows."""
         found = self._decode(region_rows(rois))
-        return [Landmarks(found[i : i + 1], roi) for i, roi in enumerate(rois)]
+        return [Landmarks(record, roi) for record, roi in zip(found, rois, strict=True)]
 
 
 def refine_landmarks(points: Floats, heatmap: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ from pchmr_engines.engine import Context
 from pchmr_kernels.person import FOUND, view_of
 from pchmr_kernels.program import Program
 
+from .camera import Camera
 from .executor import Executor, levels_of
 from .meshes import Meshes, MeshMaker
 from .profiling.recorder import Recorder
@@ -46,6 +47,8 @@ class Compiled(dict[str, np.ndarray]):
         self._program: Program | None = None
         self._steps: list[Callable[[Board], object]] = []
         self._before: list[Callable[[Board], object]] = []
+        self._found = self.array(FOUND.itemsize, dtype=np.uint8)
+        self._seen_by: tuple[Camera, tuple[int, int]] | None = None
         self._view(distortion)
 
     def _view(self, distortion: bool) -> None:
@@ -54,10 +57,8 @@ class Compiled(dict[str, np.ndarray]):
         out = [views[name] for name in view_of(self.people).names or ()]
         names = "keypoints", "world", "crop_rotation", "crop_size", "box", "visible"
         self.update(zip(names, out, strict=True))
-        nobody = np.zeros(self.people, FOUND)
-        given = self.lens, self._frame, self.people, nobody, SEEN
-        put = self.call("view_people_f64", *given, *out)
-        self.before(lambda board: put(3, records_of(board.found, board.camera)))
+        given = self.lens, self._frame, self.people, self._found, SEEN
+        self.call("view_people_f64", *given, *out)
         if distortion:
             self.host(lambda board: undistort_keypoints(self["keypoints"], board.camera))
 
@@ -121,12 +122,15 @@ class Compiled(dict[str, np.ndarray]):
 
     def run(self, board: Board) -> list[int]:
         """A frame; when each part began, and the last one ended, as `perf_counter_ns` counts."""
-        self.lens[:], self._frame[:] = board.camera.lens, board.size
+        if self._seen_by != (seen_by := (board.camera, board.size)):
+            self.lens[:], self._frame[:], self._seen_by = board.camera.lens, board.size, seen_by
+        records = records_of(board.found, board.camera)
+        self._found[:] = records.view(np.uint8).reshape(self.people, -1)
         for prepare in self._before:
             prepare(board)
         for step in self._steps:
             step(board)
-        return self._clock[: len(self.parts) + 1].tolist()  # type: ignore[no-any-return]
+        return self._clock[: len(self.parts) + 1].tolist()
 
 
 @runtime_checkable

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
+from math import prod
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -32,7 +34,7 @@ class Meshes(NamedTuple):
     betas: np.ndarray
     transl: np.ndarray
     placed: Sequence[bool]
-    boxes: Sequence[Sequence[float]]
+    boxes: Sequence[tuple[float, float, float, float]]
     visible: Sequence[int]
 
 
@@ -61,63 +63,76 @@ class MeshMaker:
         rotmats, betas = board["rotmats"].astype(np.float32), board["betas"].astype(np.float32)
         joints = self._joints_of(vertices)
         return Meshes(
-            *(vertices, generated, joints, target, confidence),
-            *(rotmats, betas, shift, *_lists(board)),
+            vertices, generated, joints, target, confidence, rotmats, betas, shift, *_lists(board)
         )
 
     def compile(self, into: Compiled) -> Callable[[], Meshes]:
         """Record the same; what then gives a frame's."""
         people, joints, root = into.people, len(self._skeleton), self._skeleton.root
-        shape, moved = into["vertices"].shape, into["translation"]
-        small = np.zeros(
-            (),
-            [
-                ("joints", np.float32, (people, joints, 3)),
-                ("target", np.float32, (people, joints, 3)),
-                ("confidence", np.float32, (people, joints)),
-                ("rotmats", np.float32, into["rotmats"].shape),
-                ("betas", np.float32, into["betas"].shape),
-                ("transl", np.float32, (people, 3)),
-                ("placed", np.bool_, people),
-            ],
+        generated, moved = into["vertices"], into["translation"]
+        mesh = into["calibrated"] if self._calibrated else generated
+        rotmats, betas = into["rotmats"], into.widened(into["betas"])
+        small = _Packed(
+            *((people, joints, 3), (people, joints, 3), (people, joints)),
+            *(rotmats.shape, betas.shape, (people, 3)),
         )
-        into.call("narrow_f32", moved.size, moved, small["transl"])
-        big = np.empty((2, *shape), np.float32)
-        translation = people, shape[1]
-        put = into.call("translate_f32", *translation, into["vertices"], small["transl"], big[1])
-        mesh = into["calibrated" if self._calibrated else "vertices"]
-        put_last = into.call("translate_f32", *translation, mesh, small["transl"], big[0])
-        put_joints = into.call("regress_f32", *self._joints_of.arguments(big[0], small["joints"]))
+        regressed, target, confidence, own_rotmats, own_betas, shift = small.of(small.all)
+        into.call("narrow_f32", moved.size, moved, shift)
+        of_meshes = people, generated.shape[1]
+        put = into.call("translate_f32", *of_meshes, generated, shift, generated)
+        put_last = into.call("translate_f32", *of_meshes, mesh, shift, mesh)
+        put_joints = into.call("regress_f32", *self._joints_of.arguments(mesh, regressed))
         if self._calibrated:
             places = into.array(3)
             into.call("joint_places_f64", people, joints, root, into["source"], moved, places)
-            of_target = people, joints, root, into["target"]
-            into.call("move_joints_f32", *of_target, places, small["target"])
-            into.call(
-                "narrow_f32", small["confidence"].size, into["confidence"], small["confidence"]
-            )
-        into.call("narrow_f32", small["rotmats"].size, into["rotmats"], small["rotmats"])
-        into.call("narrow_f32", small["betas"].size, into.widened(into["betas"]), small["betas"])
-        fresh = [big]
+            into.call("move_joints_f32", people, joints, root, into["target"], places, target)
+            into.call("narrow_f32", confidence.size, into["confidence"], confidence)
+        into.call("narrow_f32", rotmats.size, rotmats, own_rotmats)
+        into.call("narrow_f32", betas.size, betas, own_betas)
+        large = [generated, mesh]
 
         def begin(board: Board) -> None:
-            vertices, generated = np.empty(shape, np.float32), np.empty(shape, np.float32)
-            fresh[:] = vertices, generated
-            put(4, generated)
-            put_last(4, vertices)
-            put_joints(2, vertices)
+            """New arrays for what is large; what is small is copied."""
+            large[:] = np.empty_like(generated), np.empty_like(mesh)
+            put(4, large[0])
+            put_last(4, large[1])
+            put_joints(2, large[1])
 
         def take() -> Meshes:
-            own = small.copy()
-            target = own["target"] if self._calibrated else None
+            generated, vertices = large
+            joints, target, confidence, rotmats, betas, shift = small.of(small.all.copy())
+            wanted = target if self._calibrated else None
             return Meshes(
-                *(*fresh, own["joints"], target, own["confidence"]),
-                *(own["rotmats"], own["betas"], own["transl"], *_lists(into)),
+                vertices,
+                generated,
+                joints,
+                wanted,
+                confidence,
+                rotmats,
+                betas,
+                shift,
+                *_lists(into),
             )
 
         into.before(begin)
         return take
 
 
-def _lists(arrays: Mapping[str, np.ndarray]) -> Iterator[list[Any]]:
-    return (arrays[name].tolist() for name in ("placed", "box", "visible"))
+class _Packed:
+    """Arrays of float32 one after the other, so that they are copied at once."""
+
+    def __init__(self, *shapes: tuple[int, ...]) -> None:
+        ends = [0, *accumulate(map(prod, shapes))]
+        self._places = list(zip(ends, ends[1:], shapes, strict=False))
+        self.all = np.zeros(ends[-1], np.float32)
+
+    def of(self, numbers: np.ndarray) -> list[np.ndarray]:
+        """The arrays in `all`, or in a copy of it."""
+        return [numbers[begin:end].reshape(shape) for begin, end, shape in self._places]
+
+
+def _lists(
+    arrays: Mapping[str, np.ndarray],
+) -> tuple[list[bool], list[tuple[float, float, float, float]], list[int]]:
+    boxes = [tuple(box) for box in arrays["box"].tolist()]
+    return arrays["placed"].tolist(), boxes, arrays["visible"].tolist()

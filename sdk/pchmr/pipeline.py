@@ -330,7 +330,7 @@ class Pipeline(Closing):
                     betas=meshes.betas[i],
                     transl=meshes.transl[i],
                     camera=board.camera,
-                    bbox=tuple(meshes.boxes[i]),
+                    bbox=meshes.boxes[i],
                     score=found.score,
                     valid=meshes.placed[i] and meshes.visible[i] >= FEWEST,
                     latency_ms=latency_ms,
