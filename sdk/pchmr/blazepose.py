@@ -87,10 +87,20 @@ class Landmarks:
     roi: Roi
 
     @classmethod
-    def of(cls, roi: Roi, **fields: Any) -> "Landmarks":
-        """From the fields by name, at least keypoints_2d, auxiliary, world and score."""
+    def of(
+        cls,
+        keypoints_2d: Floats,
+        presence: Floats,
+        depth_px: Floats,
+        auxiliary: Floats,
+        world: Floats,
+        score: float,
+        roi: Roi,
+    ) -> "Landmarks":
+        """From what the properties give."""
         record = np.zeros(1, person.FOUND)
-        for name, value in fields.items():
+        found = keypoints_2d, presence, depth_px, auxiliary, world, score
+        for name, value in zip(person.FOUND.names or (), found, strict=False):
             record[name] = value
         record["region"] = region_rows([roi])
         record["next_region"] = region_rows([roi_from_alignment(*record["auxiliary"][0])])

@@ -8,6 +8,7 @@ import pytest
 from pchmr_kernels.geometry import ray_rotation
 from pchmr_kernels.heatmaps import refine_peaks
 from pchmr_kernels.person import (
+    FOUND,
     LANDMARKS,
     POINTS,
     WORLD,
@@ -46,7 +47,7 @@ def test_landmarks_in_the_frame(batch, refined, rng):
             crop = refine_peaks(np.ascontiguousarray(crop), maps[row], 4.0, 4)
         turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
         image = (crop.astype(np.float64) - 128) @ turn.T * size / 256 + (x, y)
-        one = found[row]
+        (one,) = found[row]
         assert one["score"] == scores[row, 0]
         np.testing.assert_allclose(one["keypoints_2d"][:, :2], image[:LANDMARKS], rtol=1e-5)
         np.testing.assert_allclose(one["auxiliary"], image[LANDMARKS : LANDMARKS + 2], rtol=1e-5)
@@ -58,6 +59,11 @@ def test_landmarks_in_the_frame(batch, refined, rng):
         upright = world[row, :LANDMARKS].astype(np.float64)
         upright[:, :2] = upright[:, :2] @ turn.T
         np.testing.assert_allclose(one["world"], upright, atol=1e-6)
+        np.testing.assert_array_equal(one["region"], (x, y, size, angle))
+        hips, above = one["auxiliary"].astype(np.float64)
+        (x, y), (up, left) = above - hips, hips
+        expected = (up, left, 2.5 * math.hypot(x, y), math.atan2(x, -y))
+        np.testing.assert_allclose(one["next_region"], expected, rtol=1e-12)
 
 
 def test_points_that_are_no_numbers_stay_none(rng):
@@ -66,11 +72,11 @@ def test_points_that_are_no_numbers_stay_none(rng):
     maps = np.zeros((1, 64, 64, POINTS), np.float32)
     world = np.zeros((1, POINTS, 3), np.float32)
     decode = LandmarkDecoder(points, np.ones((1, 1), np.float32), world, maps, 256, 4)
-    (one,) = decode(np.array([[1.0, 2, 3, 0]]))
+    ((one,),) = decode(np.array([[1.0, 2, 3, 0]]))
     assert np.isnan(one["keypoints_2d"][0]).all()
     assert one["score"] == 0
     points[:] = 5
-    (one,) = decode(np.array([[1.0, 2, 3, 0]]))  # of the array as it is now
+    ((one,),) = decode(np.array([[1.0, 2, 3, 0]]))  # of the array as it is now
     assert one["score"] == 1
 
 
@@ -91,11 +97,13 @@ def test_landmarks_refuse():
 @pytest.mark.parametrize("seen", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("batch", [0, 1, 20])
 def test_view_people(batch, seen, rng):
-    keypoints = rng.uniform(-50, 700, (batch, LANDMARKS, 3)).astype(np.float32)
+    found = np.zeros(batch, FOUND)
+    keypoints, world, regions = found["keypoints_2d"], found["world"], found["region"]
+    keypoints[:] = rng.uniform(-50, 700, (batch, LANDMARKS, 3))
     keypoints[..., 2] = rng.uniform(0, 1, (batch, LANDMARKS))
-    world = rng.normal(size=(batch, LANDMARKS, 3)).astype(np.float32)
-    regions = np.concatenate([rng.uniform(100, 700, (batch, 3)), rng.uniform(-3, 3, (batch, 1))], 1)
-    views = view_people(keypoints, world, regions, LENS, seen, 640, 480)
+    world[:] = rng.normal(size=(batch, LANDMARKS, 3))
+    regions[:, :3], regions[:, 3] = rng.uniform(100, 700, (batch, 3)), rng.uniform(-3, 3, batch)
+    views = view_people(found, LENS, seen, (640, 480))
     np.testing.assert_array_equal(views["keypoints"], keypoints)
     np.testing.assert_array_equal(views["size"], regions[:, 2])
     rotation = ray_rotation(regions[:, :2], regions[:, 3], LENS)
@@ -107,8 +115,9 @@ def test_view_people(batch, seen, rng):
         kept = visible if len(visible) else points[:, :2]
         corners = np.concatenate([kept.min(0), kept.max(0)])
         np.testing.assert_array_equal(box, np.clip(corners, 0, [640, 480, 640, 480]))
-    with pytest.raises(ValueError, match="regions is"):
-        view_people(keypoints, world, regions[:, 1:], LENS, seen, 640, 480)
+    np.testing.assert_array_equal(views["visible"], (keypoints[..., 2] > seen).sum(1))
+    with pytest.raises(ValueError, match="expected"):
+        view_people(keypoints, LENS, seen, (640, 480))
 
 
 def test_pose_rotmats(rng):

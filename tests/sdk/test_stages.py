@@ -166,7 +166,7 @@ def person_in(roi: Roi, hips: np.ndarray, points: np.ndarray, camera: Camera) ->
     camera frame, whose hips are at `hips`: its world landmarks are upright along the ray."""
     upright = ray_rotation(camera.undistort(np.array([roi.center])), np.zeros(1), camera)[0]
     keypoints = np.concatenate([camera.project(points + hips), np.ones((33, 1))], 1)
-    return Landmarks(
+    return Landmarks.of(
         keypoints_2d=keypoints.astype(np.float32),
         presence=np.ones(33, np.float32),
         depth_px=np.zeros(33, np.float32),
@@ -194,7 +194,8 @@ def in_perfect_agreement(rng: np.random.Generator) -> Callable[[Camera], Board]:
             person_in(roi, pelvis[i] + hips[i], lifted[i] - hips[i], camera)
             for i, roi in enumerate(ROIS)
         ]
-        put_landmarks(board, people, "keypoints", "world")
+        board.found = people
+        put_landmarks(board)
         return board
 
     return make

@@ -208,7 +208,7 @@ def landmarks_in(box: np.ndarray) -> Landmarks:
     auxiliary = np.array([middle, middle - (0, height / 2)], np.float32)
     ones = np.ones(33, np.float32)
     roi = Roi((float(middle[0]), float(middle[1])), float(1.25 * height))
-    return Landmarks(points, ones, ones, auxiliary, np.zeros((33, 3), np.float32), 0.95, roi)
+    return Landmarks.of(points, ones, ones, auxiliary, np.zeros((33, 3), np.float32), 0.95, roi)
 
 
 def test_people_keep_their_ids_beside_newcomers() -> None:

@@ -33,7 +33,7 @@ def standing(rng: np.random.Generator, frames: int) -> NDArray[np.float32]:
 def tracked(points: NDArray[np.float32], track: int = 0) -> Tracked:
     world = np.concatenate([points[:, :2] / 500, points[:, :1] / 900], 1)
     depth = points[:, 0] / 7
-    found = Landmarks(points, depth, depth, np.zeros((2, 2)), world, 0.9, Roi((500, 400), 500.0))
+    found = Landmarks.of(points, depth, depth, np.zeros((2, 2)), world, 0.9, Roi((500, 400), 500.0))
     return Tracked(track, found)
 
 

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -48,9 +48,9 @@ class Scene:
     def _nearest(self, roi: Roi) -> Landmarks:
         places = [p for p in self.people.values() if np.hypot(*np.subtract(p, roi.center)) < 100]
         if not places:
-            return replace(landmarks_at(*roi.center), score=0.1, roi=roi)
+            return landmarks_at(*roi.center, score=0.1, roi=roi)
         place = min(places, key=lambda p: np.hypot(*np.subtract(p, roi.center)))
-        return replace(landmarks_at(*place), score=self.score, roi=roi)
+        return landmarks_at(*place, score=self.score, roi=roi)
 
     def step(self, tracker: RoiTracker) -> list[Tracked]:
         return tracker.step(self.detect, self.pose, self.look_closer)
@@ -61,12 +61,13 @@ def detection_at(x: float, y: float, score: float) -> Detection:
     return Detection(score, (x - 100, y - 100, x + 100, y + 100), keypoints)
 
 
-def landmarks_at(x: float, y: float) -> Landmarks:
+def landmarks_at(x: float, y: float, score: float = 0.9, roi: Roi | None = None) -> Landmarks:
     spread = np.random.default_rng(0).uniform(-60, 60, (33, 2))
     points = np.concatenate([np.add(spread, (x, y)), np.ones((33, 1))], 1).astype(np.float32)
     auxiliary = np.array([[x, y], [x, y - 100]], np.float32)
     ones, world = np.ones(33, np.float32), np.zeros((33, 3), np.float32)
-    return Landmarks(points, ones, ones, auxiliary, world, 0.9, Roi((x, y), 250.0))
+    roi = roi or Roi((x, y), 250.0)
+    return Landmarks.of(points, ones, ones, auxiliary, world, score, roi)
 
 
 def ids(tracks: Sequence[Tracked]) -> list[int]:
@@ -204,7 +205,7 @@ def test_reset_forgets_people_but_not_ids() -> None:
 def test_who_is_not_believed_ends_a_track(score: float) -> None:
     scene, tracker = Scene({"a": (300, 300)}), RoiTracker()
     scene.step(tracker)
-    broken = replace(landmarks_at(300, 300), score=score)
+    broken = landmarks_at(300, 300, score=score)
     assert tracker.step(list, lambda rois: [broken] * len(rois)) == []
 
 

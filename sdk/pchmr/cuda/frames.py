@@ -189,12 +189,4 @@ def _landmarks(results: dict[str, np.ndarray], row: int, roi: Roi) -> Landmarks:
     )
     seen = np.isfinite(points).all() and np.isfinite(auxiliary).all()
     score = float(results["score"][row, 0]) if seen else 0.0
-    return Landmarks.of(
-        roi,
-        keypoints_2d=points,
-        presence=presence,
-        depth_px=depth,
-        auxiliary=auxiliary,
-        world=world,
-        score=score,
-    )
+    return Landmarks.of(points, presence, depth, auxiliary, world, score, roi)
