@@ -20,7 +20,7 @@ from .weights import SparseWeights
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
-VERSION = 2  # PCHMR_VERSION of native/pchmr_kernels.h
+VERSION = 3  # PCHMR_VERSION of native/pchmr_kernels.h
 
 
 @cache

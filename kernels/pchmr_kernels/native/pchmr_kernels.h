@@ -15,7 +15,7 @@ typedef long long int64_t;
 #include <stdint.h>
 #endif
 
-#define PCHMR_VERSION 2
+#define PCHMR_VERSION 3
 #define PCHMR_MAX_JOINTS 128 /* and bones */
 #define PCHMR_MAX_SLOTS 8    /* bones a vertex */
 #define PCHMR_GROUP 16       /* coordinates of a mesh together in a basis */
