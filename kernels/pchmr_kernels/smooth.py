@@ -3,62 +3,108 @@
 from __future__ import annotations
 
 import ctypes
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from math import prod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .native import address, library
 
-Float64 = npt.NDArray[np.float64]
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 KINDS = ("points", "directions", "rotations")  # as native/pchmr_smooth.h numbers them
 
+Steps = dict[np.dtype[Any], Callable[[int, Any], None]]
+"""By dtype, what smooths an array in place: its time in nanoseconds, the address of its data."""
 
-class OneEuroFilter:
+
+class OneEuroFilter(ctypes.Structure):
     """Of arrays of one shape: points (..., D), unit vectors "directions" (..., D), or "rotations"
     (..., 3, 3) along the shortest turn; each has a cutoff of its own, least_hz + slope speed.
 
-    value: the last answer. lag_ms: by how much it lags on a ramp, the mean over its elements by
-    how fast they move.
+    pchmr_filter of native/pchmr_smooth.h. lag_ms: by how much the last answer lags on a ramp, the
+    mean over its elements by how fast they move.
     """
 
+    _fields_ = (
+        *(("kind", ctypes.c_int32), ("size", ctypes.c_int32), ("count", ctypes.c_int64)),
+        *((name, ctypes.c_double) for name in ("least_hz", "slope", "speed_hz")),
+        *(("value", ctypes.c_void_p), ("velocity", ctypes.c_void_p)),
+        *(("t_ns", ctypes.c_int64), ("lag_ms", ctypes.c_double)),
+    )
+    lag_ms: float
+
     def __init__(
-        self, kind: str, first: Float64, least_hz: float, slope: float, speed_hz: float
+        self, kind: str, shape: tuple[int, ...], least_hz: float, slope: float, speed_hz: float
     ) -> None:
-        self.value = np.array(first, np.float64, order="C")
-        size = 3 if kind == "rotations" else first.shape[-1]
-        count = prod(first.shape[: -2 if kind == "rotations" else -1])
-        self._velocity, self._lag = np.zeros((count, size)), np.zeros(1)
-        self._what = KINDS.index(kind), count, size
-        self._how = least_hz, slope, speed_hz
-        self._state = tuple(map(address, (self.value, self._velocity, self._lag)))
-        self._function = _library().pchmr_smooth_f64
+        size = 3 if kind == "rotations" else shape[-1]
+        count = prod(shape[: -2 if kind == "rotations" else -1])
+        self._state = np.full(shape, np.nan), np.zeros((count, size))
+        value, velocity = (array.ctypes.data for array in self._state)
+        how = least_hz, slope, speed_hz
+        super().__init__(KINDS.index(kind), size, count, *how, value, velocity)
 
-    def step(self, seconds: float, given: Float64) -> bool:
-        """Move `value` towards a float64 array of its shape, which comes `seconds` later.
 
-        False, and nothing is moved, where a number of either is not finite.
+class Filter:
+    """Smooths arrays of one shape in place, whatever their layout.
 
-        Raises: ValueError for another shape.
-        """
-        if given.shape != self.value.shape or given.dtype != np.float64:
-            raise ValueError(f"given is {given.dtype} {given.shape}; expected {self.value.shape}")
-        given = np.ascontiguousarray(given)
-        return not self._function(*self._what, seconds, *self._how, address(given), *self._state)
+    steps: of `smooth`, `smooth_place` or `smooth_bones`. lags: the filter that says by how much.
+    """
+
+    def __init__(self, shape: tuple[int, ...], steps: Steps, lags: OneEuroFilter) -> None:
+        self._shape, self._steps, self._lags = shape, steps, lags
 
     @property
     def lag_ms(self) -> float:
-        return float(self._lag[0])
+        return self._lags.lag_ms
+
+    def __call__(self, t_ns: int, value: npt.NDArray[Any]) -> None:
+        """Smooth the array that comes at t_ns. Raises: ValueError for another shape."""
+        if value.shape != self._shape:
+            raise ValueError(f"value is {value.shape}; expected {self._shape}")
+        if value.flags.carray and (step := self._steps.get(value.dtype)):
+            step(t_ns, address(value))
+        else:
+            own = np.array(value, FLOAT64, order="C")
+            self._steps[FLOAT64](t_ns, address(own))
+            value[...] = own
+
+
+def smooth(values: OneEuroFilter) -> Steps:
+    """Of arrays of the filter's own shape."""
+    loaded, known = _library(), ctypes.byref(values)
+    return {
+        FLOAT32: partial(loaded.pchmr_smooth_f32, known),
+        FLOAT64: partial(loaded.pchmr_smooth_f64, known),
+    }
+
+
+def smooth_place(seen: OneEuroFilter, depth: OneEuroFilter) -> Steps:
+    """Of places (3,), by filters of points (2,), which are x/z and y/z, and (1,), z."""
+    known = ctypes.byref(seen), ctypes.byref(depth)
+    return {FLOAT64: partial(_library().pchmr_smooth_place_f64, *known)}
+
+
+def smooth_bones(
+    directions: OneEuroFilter, lengths: OneEuroFilter, bones: npt.NDArray[np.int32]
+) -> Steps:
+    """Of joints (K + 1, 3), by filters of directions (K, 3) and of points (K, 1), the lengths.
+
+    bones: (K, 2), parent and child, each after the bone that ends in its parent.
+    """
+    pairs, room = address(np.array(bones, np.int32)), address(np.empty((len(bones), 4)))
+    known = ctypes.byref(directions), ctypes.byref(lengths), pairs, room
+    return {FLOAT64: partial(_library().pchmr_smooth_bones_f64, *known)}
 
 
 @cache
 def _library() -> ctypes.CDLL:
     loaded = library()
-    pointer, real, int32 = ctypes.c_void_p, ctypes.c_double, ctypes.c_int32
-    loaded.pchmr_smooth_f64.argtypes = (
-        *(int32, ctypes.c_int64, int32, real, real, real, real),
-        *(pointer, pointer, pointer, pointer),
-    )
-    loaded.pchmr_smooth_f64.restype = ctypes.c_int32
+    pointer, int64 = ctypes.c_void_p, ctypes.c_int64
+    pointers = {"smooth_f32": 1, "smooth_f64": 1, "smooth_place_f64": 2, "smooth_bones_f64": 4}
+    for name, count in pointers.items():
+        function = getattr(loaded, f"pchmr_{name}")
+        function.argtypes, function.restype = (*[pointer] * count, int64, pointer), None
     return loaded

@@ -13,6 +13,7 @@ from kernel_cases import TOLERANCE, dense, sparse
 import pchmr_kernels
 from pchmr_kernels import native, reference
 from pchmr_kernels.calibration import BonesStruct
+from pchmr_kernels.smooth import OneEuroFilter
 from pchmr_kernels.weights import SparseWeights, WeightsStruct
 
 NATIVE = Path(native.__file__).parent / "native"
@@ -185,7 +186,7 @@ def test_the_instruction_set_can_be_chosen_but_not_invented():
 def test_a_library_that_is_missing_or_old_names_the_cure(monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
         patch.setattr(native, "VERSION", 99)
-        with pytest.raises(ImportError, match=r"version 2, expected 99: build it again with  pip"):
+        with pytest.raises(ImportError, match=r"version 3, expected 99: build it again with  pip"):
             native.library.__wrapped__()
     monkeypatch.setattr(native, "__file__", str(tmp_path / "native.py"))
     with pytest.raises(
@@ -216,14 +217,15 @@ def test_the_header_is_plain_c_and_its_structs_are_those_of_ctypes(tmp_path):
         pytest.skip("not tested: the C header (no C compiler here)")
     source = tmp_path / "sizes.c"
     source.write_text(
-        '#include <stdio.h>\n#include "pchmr_kernels.h"\n'
+        '#include <stdio.h>\n#include "pchmr_smooth.h"\n'
         "int main(void) {\n"
-        '    printf("%zu %zu %d", sizeof(pchmr_weights), sizeof(pchmr_bones), PCHMR_VERSION);\n'
+        '    printf("%zu %zu %zu %d", sizeof(pchmr_weights), sizeof(pchmr_bones),'
+        "           sizeof(pchmr_filter), PCHMR_VERSION);\n"
         "    return 0;\n}\n"
     )
     program = tmp_path / "sizes"
     flags = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", f"-I{NATIVE}")
     subprocess.run([compiler, *flags, source, "-o", program], check=True)
     printed = subprocess.run([program], capture_output=True, text=True, check=True).stdout
-    sizes = ctypes.sizeof(WeightsStruct), ctypes.sizeof(BonesStruct), native.VERSION
-    assert printed == " ".join(map(str, sizes))
+    sizes = map(ctypes.sizeof, (WeightsStruct, BonesStruct, OneEuroFilter))
+    assert printed == " ".join(map(str, (*sizes, native.VERSION)))

@@ -12,14 +12,33 @@ extern "C" {
 #define PCHMR_SMOOTH_DIRECTIONS 1 /* (N, D) of length 1 */
 #define PCHMR_SMOOTH_ROTATIONS 2  /* (N, 3, 3), along the shortest turn; D is 3 */
 
-/* One step of N filters, `seconds` after the last one: value, of the kind's shape, and velocity (N, D)
- * move towards `given`. The cutoff of each is least_hz + slope |velocity|, that of its velocity is
- * speed_hz. lag_ms: by how much the answer lags on a ramp, the mean over N by speed.
- * Returns 1, and changes nothing, where a number of `given` or of value is not finite. */
-PCHMR_API int32_t pchmr_smooth_f64(int32_t kind, int64_t count, int32_t size, double seconds,
-                                   double least_hz, double slope, double speed_hz,
-                                   const double *given, double *value, double *velocity,
-                                   double *lag_ms);
+/* N filters of one kind, and what they know. The cutoff of each is least_hz + slope |velocity|, that of
+ * its velocity is speed_hz. */
+typedef struct {
+    int32_t kind, size; /* size: D */
+    int64_t count;      /* N */
+    double least_hz, slope, speed_hz;
+    double *value;    /* of the kind's shape: the last answer; NaN at first */
+    double *velocity; /* (N, D) */
+    int64_t t_ns;     /* of the last answer; the next comes 1 ms later at least */
+    double lag_ms;    /* by how much it lags on a ramp, the mean over N by speed */
+} pchmr_filter;
+
+/* Smooths `values`, of the filter's shape, in place. Where a number of them or of the last answer is not
+ * finite the filter begins anew, and they stay as they are. */
+PCHMR_API void pchmr_smooth_f64(pchmr_filter *filter, int64_t t_ns, double *values);
+PCHMR_API void pchmr_smooth_f32(pchmr_filter *filter, int64_t t_ns, float *values);
+
+/* Smooths place (3) by filters of points: one of (x/z, y/z), one of z. It stays where z is not above 0. */
+PCHMR_API void pchmr_smooth_place_f64(pchmr_filter *seen, pchmr_filter *depth, int64_t t_ns,
+                                      double *place);
+
+/* Smooths joints (N + 1, 3) by filters of N directions and of N points, the lengths, of bones; the root
+ * stays where it is, and all do where a number is not finite. pairs: (N, 2) parent, child, each after the
+ * bone that ends in its parent. room: (N, 4), to work in. */
+PCHMR_API void pchmr_smooth_bones_f64(pchmr_filter *directions, pchmr_filter *lengths,
+                                      const int32_t *pairs, double *room, int64_t t_ns,
+                                      double *joints);
 
 #ifdef __cplusplus
 }

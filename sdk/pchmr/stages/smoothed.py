@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any
 
 from pchmr_kernels.skeletons import Skeleton
+from pchmr_kernels.smooth import Filter
 
-from ..smoothing import BoneFilter, Filter, OneEuro, PlaceFilter, PointFilter, RotationFilter
+from ..smoothing import BoneFilter, OneEuro, PlaceFilter, PointFilter, RotationFilter
 from .base import Board, Stage, TemporalStage
 
 POSE = OneEuro(least_hz=2.0, slope=3.0, speed_hz=4.0)
@@ -25,6 +24,9 @@ DEPTH = OneEuro(least_hz=1.0, slope=4.0)
 TRUST = OneEuro(least_hz=3.0, slope=0.0)
 """Of the confidence of joints."""
 
+Make = Callable[[tuple[int, ...]], Filter]
+"""A person's filter, for arrays of a shape."""
+
 
 class Smoothed:
     """A stage whose named answers pass through filters; a new track or epoch starts anew.
@@ -33,7 +35,7 @@ class Smoothed:
     board lag behind, the mean over people and filters of poses.
     """
 
-    def __init__(self, stage: Stage, filters: Mapping[str, Callable[[], Filter]]) -> None:
+    def __init__(self, stage: Stage, filters: Mapping[str, Make]) -> None:
         self.name, self.needs, self.gives = stage.name, stage.needs, stage.gives
         self._stage, self._filters = stage, filters
         self._people: dict[tuple[int, int], dict[str, Filter]] = {}
@@ -50,15 +52,17 @@ class Smoothed:
         known, self._people = self._people, {}
         for i, row in enumerate(board.rows):
             key = row.track, row.epoch
-            own = known.get(key) or self._begin(row.track)
-            self._people[key] = own
+            self._people[key] = own = known.get(key) or self._begin(row.track, board)
             for name, smooth in own.items():
-                board[name][i] = smooth(row.t_ns, board[name][i])
+                smooth(row.t_ns, board[name][i])
 
-    def _begin(self, track: int) -> dict[str, Filter]:
+    def _begin(self, track: int, board: Board) -> dict[str, Filter]:
         """A person's filters: new ones, but for those that were taken over."""
         before = self._before.pop(track, {})
-        return {name: before.get(name) or make() for name, make in self._filters.items()}
+        return {
+            name: before.get(name) or make(board[name].shape[1:])
+            for name, make in self._filters.items()
+        }
 
     def take_over(self, others: Sequence[Smoothed]) -> None:
         """Go on with the filters of other stages, by name, for whoever comes with the same id."""
@@ -84,12 +88,12 @@ def smoothed(stages: Sequence[Stage], skeleton: Skeleton) -> list[Stage]:
 
     skeleton: of the target. A temporal network's own answers are smooth already.
     """
-    filters: dict[str, Callable[[], Any]] = {
-        "rotmats": partial(RotationFilter, POSE),
-        "betas": partial(PointFilter, SHAPE),
-        "translation": partial(PlaceFilter, DIRECTION, DEPTH),
-        "target": partial(BoneFilter, skeleton, POSE, LENGTHS),
-        "confidence": partial(PointFilter, TRUST),
+    filters: dict[str, Make] = {
+        "rotmats": lambda shape: RotationFilter(shape, POSE),
+        "betas": lambda shape: PointFilter(shape, SHAPE),
+        "translation": lambda _: PlaceFilter(DIRECTION, DEPTH),
+        "target": lambda _: BoneFilter(skeleton, POSE, LENGTHS),
+        "confidence": lambda shape: PointFilter(shape, TRUST),
     }
     result: list[Stage] = []
     for stage in stages:
