@@ -126,14 +126,14 @@ def rotate(points: Array, rotation: Array) -> Float64:
     return out
 
 
-def project(points: Float32, translation: Array, lens: Lens) -> Float64:
-    """Where the camera sees points (B, N, 3), moved by translation (B, 3): keypoints (B, N, 3), x
-    and y in pixels, and 1.
+def project(points: Array, translation: Array, lens: Lens) -> Float64:
+    """Where the camera sees points (B, N, 3), rounded to float32, moved by translation (B, 3):
+    keypoints (B, N, 3), x and y in pixels, and 1.
 
-    Raises: TypeError for another dtype, ValueError for another shape.
+    Raises: ValueError for another shape.
     """
     batch, count = points.shape[:2]
-    points = as_float32("points", points, (batch, count, 3))
+    points = as_float32("points", points.astype(np.float32, copy=False), (batch, count, 3))
     translation = as_float64("translation", translation, (batch, 3))
     keypoints = np.empty((batch, count, 3))
     functions().pchmr_project_f64(

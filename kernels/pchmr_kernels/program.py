@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import body, geometry, person
+from . import body, geometry, person, smooth
 from .native import address, check
 
 Array = npt.NDArray[Any]
@@ -34,7 +34,7 @@ class Program:
     def add(self, name: str, *arguments: Any) -> int:
         """One more call of `pchmr_<name>`; where its first argument stands, for `put`.
 
-        arguments: numbers; C-contiguous arrays, ctypes structures, or None, for pointers.
+        arguments: numbers; C-contiguous arrays, ctypes structures, addresses or None for pointers.
 
         Raises: ValueError for a function no program can call, another number of arguments, or an
         array that is not contiguous; ctypes.ArgumentError for one of another kind.
@@ -53,11 +53,11 @@ class Program:
         self._code = None
         return place
 
-    def put(self, place: int, array: Array) -> None:
-        """Put a C-contiguous array, which the caller keeps alive, in place of another one."""
+    def put(self, place: int, argument: Array | int) -> None:
+        """Put another integer, address or C-contiguous array, which the caller keeps alive."""
         if self._code is None:
             self._seal()
-        self._code[place] = _address(array)
+        self._code[place] = argument if isinstance(argument, int) else _address(argument)
 
     def __call__(self) -> None:
         """Raises: ValueError with the library's own message where a call fails."""
@@ -74,8 +74,8 @@ class Program:
 def _word(kind: Any, argument: Any) -> int:
     """An argument as 64 bits, as its type in the C function has it."""
     if kind is ctypes.c_void_p:
-        if argument is None:
-            return 0
+        if argument is None or isinstance(argument, int):
+            return argument or 0
         if isinstance(argument, np.ndarray):
             return _address(argument)
         return ctypes.addressof(argument)
@@ -93,7 +93,7 @@ def _address(array: Array) -> int:
 @cache
 def _library() -> ctypes.CDLL:
     """The library, all that programs call declared in it."""
-    for module in (body, geometry):
+    for module in (body, geometry, smooth):
         module.functions()
     loaded = person.functions()
     pointer, int64 = ctypes.c_void_p, ctypes.c_int64

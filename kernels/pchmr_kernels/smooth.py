@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from functools import cache, partial
 from math import prod
 from typing import Any
@@ -16,8 +15,9 @@ from .native import address, library
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 KINDS = ("points", "directions", "rotations")  # as native/pchmr_smooth.h numbers them
 
-Steps = dict[np.dtype[Any], Callable[[int, Any], None]]
-"""By dtype, what smooths an array in place: its time in nanoseconds, the address of its data."""
+Steps = dict[np.dtype[Any], tuple[str, tuple[int, ...]]]
+"""By dtype, the native function that smooths an array in place, and the addresses it takes before
+the array's time in nanoseconds and its data."""
 
 
 class OneEuroFilter(ctypes.Structure):
@@ -50,57 +50,63 @@ class OneEuroFilter(ctypes.Structure):
 class Filter:
     """Smooths arrays of one shape in place, whatever their layout.
 
-    steps: of `smooth`, `smooth_place` or `smooth_bones`. lags: the filter that says by how much.
+    steps: by dtype, see `Steps`. kept: what lies at their addresses; the first says the lag.
     """
 
-    def __init__(self, shape: tuple[int, ...], steps: Steps, lags: OneEuroFilter) -> None:
-        self._shape, self._steps, self._lags = shape, steps, lags
+    def __init__(self, shape: tuple[int, ...], steps: Steps, *kept: Any) -> None:
+        self._shape, self.steps, self._kept = shape, steps, kept
+        loaded = functions()
+        self._calls = {
+            dtype: partial(getattr(loaded, f"pchmr_{name}"), *addresses)
+            for dtype, (name, addresses) in steps.items()
+        }
 
     @property
     def lag_ms(self) -> float:
-        return self._lags.lag_ms
+        lag_ms: float = self._kept[0].lag_ms
+        return lag_ms
 
     def __call__(self, t_ns: int, value: npt.NDArray[Any]) -> None:
         """Smooth the array that comes at t_ns. Raises: ValueError for another shape."""
         if value.shape != self._shape:
             raise ValueError(f"value is {value.shape}; expected {self._shape}")
-        if value.flags.carray and (step := self._steps.get(value.dtype)):
-            step(t_ns, address(value))
+        if value.flags.carray and (call := self._calls.get(value.dtype)):
+            call(t_ns, address(value))
         else:
             own = np.array(value, FLOAT64, order="C")
-            self._steps[FLOAT64](t_ns, address(own))
+            self._calls[FLOAT64](t_ns, address(own))
             value[...] = own
 
 
 def smooth(values: OneEuroFilter) -> Steps:
     """Of arrays of the filter's own shape."""
-    loaded, known = _library(), ctypes.byref(values)
-    return {
-        FLOAT32: partial(loaded.pchmr_smooth_f32, known),
-        FLOAT64: partial(loaded.pchmr_smooth_f64, known),
-    }
+    known = (ctypes.addressof(values),)
+    return {FLOAT32: ("smooth_f32", known), FLOAT64: ("smooth_f64", known)}
 
 
 def smooth_place(seen: OneEuroFilter, depth: OneEuroFilter) -> Steps:
     """Of places (3,), by filters of points (2,), which are x/z and y/z, and (1,), z."""
-    known = ctypes.byref(seen), ctypes.byref(depth)
-    return {FLOAT64: partial(_library().pchmr_smooth_place_f64, *known)}
+    return {FLOAT64: ("smooth_place_f64", (ctypes.addressof(seen), ctypes.addressof(depth)))}
 
 
 def smooth_bones(
-    directions: OneEuroFilter, lengths: OneEuroFilter, bones: npt.NDArray[np.int32]
+    directions: OneEuroFilter,
+    lengths: OneEuroFilter,
+    bones: npt.NDArray[np.int32],
+    room: npt.NDArray[np.float64],
 ) -> Steps:
     """Of joints (K + 1, 3), by filters of directions (K, 3) and of points (K, 1), the lengths.
 
-    bones: (K, 2), parent and child, each after the bone that ends in its parent.
+    bones: (K, 2), parent and child, each after the bone that ends in its parent. room: (K, 4), to
+    work in.
     """
-    pairs, room = address(np.array(bones, np.int32)), address(np.empty((len(bones), 4)))
-    known = ctypes.byref(directions), ctypes.byref(lengths), pairs, room
-    return {FLOAT64: partial(_library().pchmr_smooth_bones_f64, *known)}
+    known = ctypes.addressof(directions), ctypes.addressof(lengths)
+    return {FLOAT64: ("smooth_bones_f64", (*known, bones.ctypes.data, room.ctypes.data))}
 
 
 @cache
-def _library() -> ctypes.CDLL:
+def functions() -> ctypes.CDLL:
+    """The library, its functions of this module declared."""
     loaded = library()
     pointer, int64 = ctypes.c_void_p, ctypes.c_int64
     pointers = {"smooth_f32": 1, "smooth_f64": 1, "smooth_place_f64": 2, "smooth_bones_f64": 4}

@@ -71,8 +71,8 @@ class Compiled(dict[str, np.ndarray]):
         self[name] = self.array(*shape, dtype=dtype)
         return self[name]
 
-    def call(self, function: str, *arguments: Any) -> Callable[[int, np.ndarray], None]:
-        """A native call, see `Program.add`; what puts another array in place of an argument."""
+    def call(self, function: str, *arguments: Any) -> Callable[[int, np.ndarray | int], None]:
+        """A native call, see `Program.add`; what puts another argument in place of one."""
         if self._program is None:
             program = self._program = Program()
             self._steps.append(lambda board: program())

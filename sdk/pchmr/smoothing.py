@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from pchmr_kernels.reference import bone_order
 from pchmr_kernels.skeletons import Skeleton
 from pchmr_kernels.smooth import Filter, OneEuroFilter, smooth, smooth_bones, smooth_place
@@ -48,7 +50,7 @@ class PlaceFilter(Filter):
     def __init__(self, directions: OneEuro, depths: OneEuro) -> None:
         seen = OneEuroFilter("points", (2,), *directions)
         depth = OneEuroFilter("points", (1,), *depths)
-        super().__init__((3,), smooth_place(seen, depth), seen)
+        super().__init__((3,), smooth_place(seen, depth), seen, depth)
 
 
 class BoneFilter(Filter):
@@ -56,7 +58,9 @@ class BoneFilter(Filter):
     stays where it is: it has no meaning in a target. Where a joint is missing all stay."""
 
     def __init__(self, skeleton: Skeleton, directions: OneEuro, lengths: OneEuro) -> None:
-        bones = skeleton.bones[bone_order(skeleton.bones, skeleton.root)]
+        bones = np.array(skeleton.bones[bone_order(skeleton.bones, skeleton.root)], np.int32)
+        room = np.empty((len(bones), 4))
         turns = OneEuroFilter("directions", (len(bones), 3), *directions)
         sizes = OneEuroFilter("points", (len(bones), 1), *lengths)
-        super().__init__((len(skeleton), 3), smooth_bones(turns, sizes, bones), turns)
+        steps = smooth_bones(turns, sizes, bones, room)
+        super().__init__((len(skeleton), 3), steps, turns, sizes, bones, room)

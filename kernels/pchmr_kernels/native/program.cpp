@@ -10,6 +10,7 @@
 #include "pchmr_body.h"
 #include "pchmr_geometry.h"
 #include "pchmr_person.h"
+#include "pchmr_smooth.h"
 
 namespace {
 
@@ -70,6 +71,10 @@ constexpr Function kFunctions[] = {
     PCHMR_NAMED(regress_f32),
     PCHMR_NAMED(rotate_f64),
     PCHMR_NAMED(skin_f32),
+    PCHMR_NAMED(smooth_bones_f64),
+    PCHMR_NAMED(smooth_f32),
+    PCHMR_NAMED(smooth_f64),
+    PCHMR_NAMED(smooth_place_f64),
     PCHMR_NAMED(solve_translation_f64),
     PCHMR_NAMED(translate_f32),
     PCHMR_NAMED(view_people_f64),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+
 from pchmr_kernels.skeletons import Skeleton
 from pchmr_kernels.smooth import Filter
 
+from ..compiled import Compiled, compile_stage
 from ..smoothing import BoneFilter, OneEuro, PlaceFilter, PointFilter, RotationFilter
-from .base import Board, Stage, TemporalStage
+from .base import Board, Row, Stage, TemporalStage
 
 POSE = OneEuro(least_hz=2.0, slope=3.0, speed_hz=4.0)
 """Of joint rotations and bone directions: Hz, and Hz for each radian a second. The speed is
@@ -40,6 +43,7 @@ class Smoothed:
         self._stage, self._filters = stage, filters
         self._people: dict[tuple[int, int], dict[str, Filter]] = {}
         self._before: dict[int, dict[str, Filter]] = {}
+        self._followed: Compiled | None = None  # whose calls are of the people's filters
 
     def prepare(self, board: Board) -> None:
         self._stage.prepare(board)
@@ -49,20 +53,50 @@ class Smoothed:
 
     def collect(self, board: Board) -> None:
         self._stage.collect(board)
-        known, self._people = self._people, {}
-        for i, row in enumerate(board.rows):
-            key = row.track, row.epoch
-            self._people[key] = own = known.get(key) or self._begin(row.track, board)
+        for i, own in enumerate(self._filters_of(board.rows, board)):
             for name, smooth in own.items():
-                smooth(row.t_ns, board[name][i])
+                smooth(board.rows[i].t_ns, board[name][i])
 
-    def _begin(self, track: int, board: Board) -> dict[str, Filter]:
+    def _filters_of(
+        self, rows: Sequence[Row], arrays: Mapping[str, np.ndarray]
+    ) -> list[dict[str, Filter]]:
+        """Those of each row, by name; whoever is not among them is forgotten."""
+        known, self._people = self._people, {}
+        for row in rows:
+            key = row.track, row.epoch
+            self._people[key] = known.get(key) or self._begin(row.track, arrays)
+        return list(self._people.values())
+
+    def _begin(self, track: int, arrays: Mapping[str, np.ndarray]) -> dict[str, Filter]:
         """A person's filters: new ones, but for those that were taken over."""
         before = self._before.pop(track, {})
         return {
-            name: before.get(name) or make(board[name].shape[1:])
+            name: before.get(name) or make(arrays[name].shape[1:])
             for name, make in self._filters.items()
         }
+
+    def compile(self, into: Compiled) -> None:
+        compile_stage(self._stage, into)
+        calls = []  # row, name, dtype, how many addresses come first, what changes an argument
+        for name, make in self._filters.items():
+            array = into[name]
+            function, addresses = make(array.shape[1:]).steps[array.dtype]
+            for row in range(into.people):
+                put = into.call(function, *addresses, 0, array[row])
+                calls.append((row, name, array.dtype, len(addresses), put))
+
+        def follow(board: Board) -> None:
+            """Every row its person's filters, and the time."""
+            people = [(row.track, row.epoch) for row in board.rows]
+            if self._followed is not into or people != list(self._people):
+                self._followed, filters = into, self._filters_of(board.rows, into)
+                for row, name, dtype, _, put in calls:
+                    for place, address in enumerate(filters[row][name].steps[dtype][1]):
+                        put(place, address)
+            for *_, place, put in calls:
+                put(place, board.t_ns)
+
+        into.before(follow)
 
     def take_over(self, others: Sequence[Smoothed]) -> None:
         """Go on with the filters of other stages, by name, for whoever comes with the same id."""
