@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -63,12 +63,12 @@ class Program:
         """Raises: ValueError with the library's own message where a call fails."""
         if self._code is None:
             self._seal()
-        check(_library(), self._run(*self._arguments))
+        if self._run():
+            check(_library(), 1)
 
     def _seal(self) -> None:
         self._code = (ctypes.c_uint64 * len(self._words))(*self._words)
-        self._run = _library().pchmr_run_program
-        self._arguments = len(self._words), self._code
+        self._run = partial(_library().pchmr_run_program, len(self._words), self._code)
 
 
 def _word(kind: Any, argument: Any) -> int:

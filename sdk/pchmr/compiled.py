@@ -43,9 +43,10 @@ class Compiled(dict[str, np.ndarray]):
         self.people = people
         self.lens, self._frame = np.zeros(4), np.zeros(2)
         self.parts: list[tuple[str, str]] = []  # stage and kind of what follows each mark
+        self.stages: list[tuple[str, int, int]] = []  # and which marks they are between
         self._clock = np.zeros(MOST_MARKS, np.int64)
         self._program: Program | None = None
-        self._steps: list[Callable[[Board], object]] = []
+        self._steps: list[Callable[[], object]] = []
         self._before: list[Callable[[Board], object]] = []
         self._found = self.array(FOUND.itemsize, dtype=np.uint8)
         self._seen_by: tuple[Camera, tuple[int, int]] | None = None
@@ -75,7 +76,7 @@ class Compiled(dict[str, np.ndarray]):
         """A native call, see `Program.add`; what puts another argument in place of one."""
         if self._program is None:
             program = self._program = Program()
-            self._steps.append(lambda board: program())
+            self._steps.append(program)
         program = self._program
         first = program.add(function, *arguments)
         return lambda argument, array: program.put(first + argument, array)
@@ -91,13 +92,16 @@ class Compiled(dict[str, np.ndarray]):
     def network(self, context: Context) -> None:
         """A network's run, which is the stage's "enqueue"."""
         self.mark("enqueue")
-        self.host(lambda board: context.enqueue())
+        self._add(context.enqueue)
         self.mark("collect")
 
     def host(self, function: Callable[[Board], object]) -> None:
         """Something of Python's own, with the frame's board."""
+        self._add(lambda: function(self._board))
+
+    def _add(self, step: Callable[[], object]) -> None:
         self._program = None
-        self._steps.append(function)
+        self._steps.append(step)
 
     def before(self, function: Callable[[Board], object]) -> None:
         """Something of Python's own before all else of a frame."""
@@ -105,8 +109,14 @@ class Compiled(dict[str, np.ndarray]):
 
     def begin(self, stage: str) -> None:
         """What follows is a stage's, at first its "prepare"."""
+        self._end_stage()
+        self.stages.append((stage, len(self.parts), 0))
         self.parts.append((stage, "prepare"))
         self._mark()
+
+    def _end_stage(self) -> None:
+        if self.stages:
+            self.stages[-1] = *self.stages[-1][:2], len(self.parts)
 
     def mark(self, kind: str) -> None:
         """What follows is the stage's "enqueue" or "collect"."""
@@ -118,6 +128,7 @@ class Compiled(dict[str, np.ndarray]):
 
     def end(self) -> None:
         """What follows is no stage's."""
+        self._end_stage()
         self.call("clock_ns", self._clock[len(self.parts) :])
 
     def run(self, board: Board) -> list[int]:
@@ -126,10 +137,11 @@ class Compiled(dict[str, np.ndarray]):
             self.lens[:], self._frame[:], self._seen_by = board.camera.lens, board.size, seen_by
         records = records_of(board.found, board.camera)
         self._found[:] = records.view(np.uint8).reshape(self.people, -1)
+        self._board = board
         for prepare in self._before:
             prepare(board)
         for step in self._steps:
-            step(board)
+            step()
         return self._clock[: len(self.parts) + 1].tolist()
 
 
@@ -210,11 +222,10 @@ class CompiledExecutor:
             compiled, meshes = self._of(len(board.rows))
             times = compiled.run(board)
             board.meshes = meshes()
-            spans = zip(compiled.parts, times, times[1:], strict=False)
-            for (stage, kind), begin, end in spans:
-                self.latency_ms[stage] = self.latency_ms.get(stage, 0.0) + (end - begin) / 1e6
-                if self._recorder and self._recorder.on:
-                    self._recorder.add(kind, stage, begin, end)
+            for stage, first, last in compiled.stages:
+                self.latency_ms[stage] = (times[last] - times[first]) / 1e6
+            if self._recorder and self._recorder.on:
+                self._recorder.add_parts(compiled.parts, times)
         return [board]
 
     def flush(self) -> list[Board]:

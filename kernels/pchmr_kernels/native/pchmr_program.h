@@ -15,7 +15,7 @@ PCHMR_API int32_t pchmr_program_function(const char *name);
  * pointer, an integer, or the bits of a double. Returns 1 at the first that fails. */
 PCHMR_API int32_t pchmr_run_program(int64_t count, const uint64_t *words);
 
-/* Nanoseconds of a steady clock. */
+/* Nanoseconds of the clock that Python calls perf_counter. */
 PCHMR_API void pchmr_clock_ns(int64_t *now);
 
 /* Numbers in the other precision. */

@@ -1,5 +1,7 @@
 #include "pchmr_program.h"
 
+#include <time.h>
+
 #include <chrono>
 #include <cstring>
 #include <string>
@@ -102,8 +104,12 @@ int32_t pchmr_run_program(int64_t count, const uint64_t *words) {
 }
 
 void pchmr_clock_ns(int64_t *now) {
+#if defined(__APPLE__)  // whose steady clock goes on while the machine sleeps
+    *now = int64_t(clock_gettime_nsec_np(CLOCK_UPTIME_RAW));
+#else
     const auto time = std::chrono::steady_clock::now().time_since_epoch();
     *now = std::chrono::duration_cast<std::chrono::nanoseconds>(time).count();
+#endif
 }
 
 void pchmr_widen_f64(int64_t count, const float *from, double *to) {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import get_ident
 from time import perf_counter_ns
@@ -55,6 +55,14 @@ class Recorder:
     def add(self, kind: str, name: str, begin_ns: int, end_ns: int) -> None:
         """A span whose times are known."""
         self.spans.append(Span(kind, name, begin_ns, end_ns, self.frame, get_ident()))
+
+    def add_parts(self, parts: Sequence[tuple[str, str]], times_ns: Sequence[int]) -> None:
+        """Spans that follow one another. parts: name and kind. times_ns: one more."""
+        frame, thread = self.frame, get_ident()
+        self.spans += [
+            Span(kind, name, begin, end, frame, thread)
+            for (name, kind), begin, end in zip(parts, times_ns, times_ns[1:], strict=False)
+        ]
 
     def run_stage(self, stage: Stage, board: Board) -> None:
         """What an executor does with a stage."""

@@ -43,6 +43,7 @@ class Smoothed:
         self._stage, self._filters = stage, filters
         self._people: dict[tuple[int, int], dict[str, Filter]] = {}
         self._before: dict[int, dict[str, Filter]] = {}
+        self._poses: list[Filter] = []
         self._followed: Compiled | None = None  # whose calls are of the people's filters
 
     def prepare(self, board: Board) -> None:
@@ -65,7 +66,14 @@ class Smoothed:
         for row in rows:
             key = row.track, row.epoch
             self._people[key] = known.get(key) or self._begin(row.track, arrays)
-        return list(self._people.values())
+        filters = list(self._people.values())
+        self._poses = [
+            smooth
+            for own in filters
+            for smooth in own.values()
+            if isinstance(smooth, (BoneFilter, RotationFilter))
+        ]
+        return filters
 
     def _begin(self, track: int, arrays: Mapping[str, np.ndarray]) -> dict[str, Filter]:
         """A person's filters: new ones, but for those that were taken over."""
@@ -108,13 +116,8 @@ class Smoothed:
     @property
     def lag_ms(self) -> float | None:
         """By how much poses of the last board lag, the mean over people; None: it gives none."""
-        poses = [
-            smooth.lag_ms
-            for own in self._people.values()
-            for smooth in own.values()
-            if isinstance(smooth, (BoneFilter, RotationFilter))
-        ]
-        return sum(poses) / len(poses) if poses else None
+        poses = self._poses
+        return sum(smooth.lag_ms for smooth in poses) / len(poses) if poses else None
 
 
 def smoothed(stages: Sequence[Stage], skeleton: Skeleton) -> list[Stage]:
