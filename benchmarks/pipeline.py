@@ -9,7 +9,7 @@ runs it, with decoding, and with drawing and encoding in threads of their own. M
 whole run over the looped video, in a process of its own; in another one NumPy's is traced.
 
 Own overhead is what engines and the kernels (skinning with its blend shapes, calibration) leave of
-camera to mesh.
+camera to mesh, by the same record as `pchmr profile`, whose own cost is in it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ import tempfile
 import time
 import tracemalloc
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -39,10 +38,9 @@ from pchmr.assets import fetch
 from pchmr.latency import machine, percentiles
 from pchmr.media import VideoWriter, open_source
 from pchmr.overlay import Renderer
-from pchmr_engines.backends.cpu import CpuContext
+from pchmr.profiling.recorder import Recorder
+from pchmr.profiling.report import own_ms
 from pchmr_engines.bundle import Bundle
-from pchmr_kernels import body
-from pchmr_kernels.calibration import Calibrator
 
 TOPOLOGIES = ("parallel", "serial", "template", "mesh-only")
 CHUNK = 24  # frames decoded at a time
@@ -59,9 +57,11 @@ def main() -> None:
     report: dict[str, Any] = {"machine": machine(), "opencv": cv2.__version__, "av": av.__version__}
     report["threads"], report["backend"] = options.threads, options.backend
     report["import_ms"] = import_ms()
-    pipelines = {name: load(name, options) for name in options.topologies}
+    recorder = Recorder()
+    recorder.on = False
+    pipelines = {name: load(name, options, recorder) for name in options.topologies}
     check(pipelines, video)
-    report["camera_to_mesh"] = camera_to_mesh(pipelines, video, options.frames)
+    report["camera_to_mesh"] = camera_to_mesh(pipelines, recorder, video, options.frames)
     report["with_decoding_fps"] = {
         name: with_decoding(pipeline, video, options.frames) for name, pipeline in pipelines.items()
     }
@@ -88,9 +88,9 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def load(topology: str, options: argparse.Namespace) -> Pipeline:
-    bundle = Bundle.load(options.bundle)
-    return Pipeline.load(bundle, topology, backend=options.backend, threads=options.threads)
+def load(topology: str, options: argparse.Namespace, recorder: Recorder | None = None) -> Pipeline:
+    bundle, how = Bundle.load(options.bundle), {"backend": options.backend}
+    return Pipeline.load(bundle, topology, threads=options.threads, recorder=recorder, **how)
 
 
 def import_ms(runs: int = 7) -> dict[str, float]:
@@ -147,60 +147,35 @@ def chunks(video: Path, frames: int) -> Iterator[list[np.ndarray]]:
 
 
 def camera_to_mesh(
-    pipelines: dict[str, Pipeline], video: Path, frames: int
+    pipelines: dict[str, Pipeline], recorder: Recorder, video: Path, frames: int
 ) -> dict[str, dict[str, Any]]:
     total: dict[str, list[float]] = defaultdict(list)
-    inside: dict[str, list[float]] = defaultdict(list)
+    own: dict[str, list[float]] = defaultdict(list)
     stages: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for pipeline in pipelines.values():
         pipeline.reset()
-    with time_inside() as spent:
-        for chunk in chunks(video, frames):
-            for name, pipeline in pipelines.items():
-                for image in chunk:
-                    spent[0] = 0.0
-                    begin = time.perf_counter()
+    recorder.on = True
+    for chunk in chunks(video, frames):
+        for name, pipeline in pipelines.items():
+            for image in chunk:
+                recorder.spans.clear()
+                with recorder.span("frame", name):
                     people = pipeline(image)
-                    total[name].append(1e3 * (time.perf_counter() - begin))
-                    inside[name].append(1e3 * spent[0])
-                    for stage, ms in (people[0].latency_ms if people else {}).items():
-                        stages[name][stage].append(ms)
+                total[name].append(recorder.spans[-1].ms)
+                own[name].append(own_ms(recorder.spans))
+                for stage, ms in (people[0].latency_ms if people else {}).items():
+                    stages[name][stage].append(ms)
+    recorder.on = False
     return {
         name: {
             "fps": round(1e3 * len(times) / sum(times), 1),
             "ms": percentiles(times),
-            "own_overhead_ms": percentiles(list(np.subtract(times, inside[name]))),
+            "own_overhead_ms": percentiles(own[name]),
             "stages_p50_ms": {stage: percentiles(ms)["p50"] for stage, ms in stages[name].items()},
             "detector_runs": pipelines[name].detector_runs,
         }
         for name, times in total.items()
     }
-
-
-@contextmanager
-def time_inside() -> Iterator[list[float]]:
-    """Adds up the seconds spent in engines and native kernels; what is left is the runtime's."""
-    spent = [0.0]
-
-    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapper(*arguments: Any, **options: Any) -> Any:
-            begin = time.perf_counter()
-            try:
-                return function(*arguments, **options)
-            finally:
-                spent[0] += time.perf_counter() - begin
-
-        return wrapper
-
-    places = ((CpuContext, "enqueue"), (body, "skin"), (Calibrator, "__call__"))
-    originals = [getattr(place, name) for place, name in places]
-    for (place, name), original in zip(places, originals, strict=True):
-        setattr(place, name, timed(original))
-    try:
-        yield spent
-    finally:
-        for (place, name), original in zip(places, originals, strict=True):
-            setattr(place, name, original)
 
 
 def with_decoding(pipeline: Pipeline, video: Path, frames: int) -> float:

@@ -37,7 +37,7 @@ class Program:
         arguments: numbers; C-contiguous arrays, ctypes structures, addresses or None for pointers.
 
         Raises: ValueError for a function no program can call, another number of arguments, or an
-        array that is not contiguous; ctypes.ArgumentError for one of another kind.
+        array that is not contiguous; TypeError for an argument of another kind.
         """
         loaded = _library()
         number = loaded.pchmr_program_function(name.encode())

@@ -1,8 +1,9 @@
 """Stages recorded once and then replayed: networks, and between them one native call each.
 
 A stage that can be compiled says, for a number of people, which native functions it calls on which
-arrays; these stay where they are from frame to frame. What it computes is what it computes stage by
-stage (`executor`), without the Python and the new arrays of each step.
+arrays, which stay where they are from frame to frame. The results are those of `executor`, bit by
+bit, without the Python and the new arrays of each step: right after a network, which leaves the
+CPU's caches to nobody else, these took longer than the work itself.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from .executor import Executor, levels_of
 from .meshes import Meshes, MeshMaker
 from .profiling.recorder import Recorder
 from .stages.base import Board, Stage
-from .stages.blazepose import SEEN, records_of, undistort_keypoints
+from .stages.blazepose import SEEN, LandmarkNetwork, records_of, undistort_keypoints
 
 MOST_MARKS = 64
+MOST_COMPILED = 8
+"""Numbers of people for which arrays are kept: a mesh each, twice."""
 
 
 class NotCompiled(Exception):
@@ -89,7 +92,7 @@ class Compiled(dict[str, np.ndarray]):
         self.call("widen_f64", array.size, array, wide)
         return wide
 
-    def network(self, context: Context) -> None:
+    def network(self, context: Context | LandmarkNetwork) -> None:
         """A network's run, which is the stage's "enqueue"."""
         self.mark("enqueue")
         self._add(context.enqueue)
@@ -173,11 +176,11 @@ def executor_of(
 
     given, parallel, recorder: as of `Executor`. Raises: as that.
     """
-    levels_of(stages, given)
+    ordered = [stage for level in levels_of(stages, given) for stage in level]
     try:
         if parallel:
             raise NotCompiled("in threads")
-        return CompiledExecutor(stages, meshes, distortion, recorder)
+        return CompiledExecutor(ordered, meshes, distortion, recorder)
     except NotCompiled:
         return Executor(stages, given, parallel, recorder)
 
@@ -212,6 +215,8 @@ class CompiledExecutor:
                 compiled.begin(stage.name)
                 compile_stage(stage, compiled)
             compiled.end()
+            if len(self._compiled) == MOST_COMPILED:
+                del self._compiled[next(iter(self._compiled))]  # the oldest: made in a millisecond
             self._compiled[people] = compiled, self._meshes.compile(compiled)
         return self._compiled[people]
 

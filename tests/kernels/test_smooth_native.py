@@ -125,7 +125,7 @@ def test_follows_numpy(kind, dtype, rng):
 
 def test_a_place_follows_numpy(rng):
     seen, depth = OneEuroFilter("points", (2,), *HOW), OneEuroFilter("points", (1,), *HOW_SECOND)
-    found = Timed(Filter((3,), smooth_place(seen, depth), seen))
+    found = Timed(Filter((3,), smooth_place(seen, depth), seen, depth))
     expected, waited = PlaceReference(), 0.0
     places = rng.normal(size=(60, 3)) + np.array([0, 0, 4])
     places[10:13, 2], places[20, 0], places[30, 2] = (-1, 0, np.nan), np.nan, np.inf
@@ -147,7 +147,9 @@ def test_bones_follow_numpy(name, rng):
     pairs, shape = skeleton.bones[bone_order(skeleton.bones, skeleton.root)], (len(skeleton), 3)
     directions = OneEuroFilter("directions", (len(pairs), 3), *HOW)
     lengths = OneEuroFilter("points", (len(pairs), 1), *HOW_SECOND)
-    found = Timed(Filter(shape, smooth_bones(directions, lengths, pairs), directions))
+    bones, room = np.array(pairs, np.int32), np.empty((len(pairs), 4))
+    steps = smooth_bones(directions, lengths, bones, room)
+    found = Timed(Filter(shape, steps, directions, lengths, bones, room))
     expected, waited = BonesReference(pairs), 0.0
     for frame in range(40):
         waited += (seconds := seconds_of(rng))

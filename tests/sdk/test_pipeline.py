@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pchmr import Camera, Person, Pipeline
 from pchmr.bodies import BodyModel
+from pchmr.executor import Executor
 from pchmr.stages.base import Board
 from pchmr_engines.bundle import Bundle, write_bundle
 from pchmr_engines.manifest import Graph
@@ -187,7 +188,8 @@ def test_a_distorted_lens_is_undone(load_open: Load, two_people: Image) -> None:
 
 
 def run_until(pipe: Pipeline, image: Image, last: str) -> tuple[Board, list]:
-    """The board after the stage `last`, and the stages that are left."""
+    """The board after the stage `last`, and the stages that are left, of a pipeline not compiled."""
+    assert isinstance(pipe._executor, Executor)
     tracks = pipe._find(image)
     board = pipe._board(image, Camera.from_size(1768, 994), 0, tracks)
     stages = [stage for level in pipe._executor.levels for stage in level]
@@ -216,15 +218,15 @@ def perturbed_target(pipe: Pipeline, image: Image) -> tuple[np.ndarray, np.ndarr
     return targets[0], targets[1]
 
 
-def test_no_image_landmark_enters_a_serial_target(
-    pipelines: GetPipeline, two_people: Image
-) -> None:
-    before, after = perturbed_target(pipelines("serial"), two_people)
+def test_no_image_landmark_enters_a_serial_target(load_open: Load, two_people: Image) -> None:
+    pipe = load_open("serial", max_people=2, side_by_side=True)
+    before, after = perturbed_target(pipe, two_people)
     np.testing.assert_array_equal(before, after)
 
 
-def test_image_landmarks_enter_a_parallel_target(pipelines: GetPipeline, two_people: Image) -> None:
-    before, after = perturbed_target(pipelines("parallel"), two_people)
+def test_image_landmarks_enter_a_parallel_target(load_open: Load, two_people: Image) -> None:
+    pipe = load_open("parallel", max_people=2, side_by_side=True)
+    before, after = perturbed_target(pipe, two_people)
     assert np.abs(after - before).max() > 0.02
 
 
@@ -250,7 +252,8 @@ def test_a_pose_stream_with_a_network_of_its_own(
     for person, other in people:
         assert_same(person, other)
         assert "pose_landmarks" in person.latency_ms
-    before, after = perturbed_target(plus, two_people)
+    staged = load_open(bundle=bundle, max_people=2, side_by_side=True)
+    before, after = perturbed_target(staged, two_people)
     np.testing.assert_array_equal(before, after)
 
 

@@ -280,7 +280,7 @@ def test_the_serial_lifter_sees_the_meshs_own_projection(rng: np.random.Generato
     stage = MeshLifter(network)
     assert not stage.needs & {"keypoints", "world", "pose_keypoints", "pose_world"}
     board = make_board(ROIS)
-    points = rng.normal(size=(3, 33, 3)) * 0.3
+    points = (rng.normal(size=(3, 33, 3)) * 0.3).astype(np.float32)
     board["translation"] = np.array([[0.5, -0.2, 4.0], [-1.0, 0.3, 6.0], [0.0, 0.0, 9.0]])
     board["landmarks"] = points
     run(stage, board)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from ..crops import Roi, letterbox_roi, warp_crops
 from ..tracking import Detection as AnyDetection
 from ..tracking import RoiTracker, Tracked
 from .base import BatchedEngine, Board
+
+if TYPE_CHECKING:
+    from ..compiled import Compiled
 
 SEEN = 0.5
 """Visibility from which a landmark counts for the box and for validity."""
@@ -171,3 +174,14 @@ class PoseLandmarkStage:
     def collect(self, board: Board) -> None:
         views = view_landmarks(self._network.collect(), board)
         board["pose_keypoints"], board["pose_world"] = views["keypoints"], views["world"]
+
+    def compile(self, into: Compiled) -> None:
+        own = [into.give(name, 33, 3) for name in ("pose_keypoints", "pose_world")]
+
+        def collect(board: Board) -> None:
+            views = view_landmarks(self._network.collect(), board)
+            own[0][:], own[1][:] = views["keypoints"], views["world"]
+
+        into.host(self.prepare)
+        into.network(self._network)
+        into.host(collect)
