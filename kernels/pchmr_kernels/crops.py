@@ -2,6 +2,7 @@
 
 import ctypes
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,27 +28,39 @@ def crop(image: UInt8, affine: npt.NDArray[np.float64], out: UInt8, extend: bool
     _functions().pchmr_crop_u8(*_of(image), address(affine), extend, n, address(out))
 
 
-def crop_regions(
-    image: UInt8, regions: npt.NDArray[np.float64], out: UInt8, extend: bool = False
-) -> None:
-    """The same of turned squares, into the first rows of a batch; further rows are left.
+class RegionCrops:
+    """The same of turned squares of a picture.
 
-    regions: (B, 4) float64: middle and side, pixels, and turn, radians. out: (N, n, n, 3) uint8,
-    N >= B.
+    out: (N, n, n, 3) uint8, C-contiguous, to write to. extend: as for `crop`.
 
     Raises: ValueError for another dtype or shape.
     """
-    batch = len(regions)
-    regions = as_float64("regions", regions, (batch, 4))
-    image, n = _picture(image), _side(out)
-    if batch > len(out):
-        raise ValueError(f"{batch} regions, but out has {len(out)} rows")
-    function = _functions().pchmr_crop_regions_u8
-    function(*_of(image), batch, address(regions), extend, n, address(out))
+
+    def __init__(self, out: UInt8, extend: bool = False) -> None:
+        self._out, self._most = out, len(out)
+        self._arguments = extend, _side(out), address(out)
+        self._function = _functions().pchmr_crop_regions_u8
+
+    def __call__(self, image: UInt8, regions: npt.NDArray[np.float64]) -> None:
+        """Fill the first rows of `out`.
+
+        image: (H, W, 3) uint8; rows may be apart. regions: (B, 4) float64: middle and side, pixels,
+        and turn, radians.
+
+        Raises: ValueError for another dtype or shape.
+        """
+        batch = len(regions)
+        if batch > self._most:
+            raise ValueError(f"{batch} regions, but out has {self._most} rows")
+        given = address(as_float64("regions", regions, (batch, 4)))
+        image = _picture(image)
+        self._function(*_of(image), batch, given, *self._arguments)
 
 
-def _of(image: UInt8) -> tuple[int, int, int, int]:
-    return image.ctypes.data, image.shape[0], image.shape[1], image.strides[0]
+def _of(image: UInt8) -> tuple[Any, int, int, int]:
+    """What the functions take of a picture; its rows may be apart, but each is contiguous."""
+    height, width, _ = image.shape
+    return address(image[0]), height, width, image.strides[0]
 
 
 def _picture(image: UInt8) -> UInt8:

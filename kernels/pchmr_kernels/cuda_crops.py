@@ -1,4 +1,4 @@
-"""Crops of a frame on a GPU, for image networks: `pchmr.crops.warp_crops` in one launch."""
+"""Crops of a frame on a GPU, for image networks: `crops.RegionCrops` in one launch."""
 
 from __future__ import annotations
 

@@ -34,7 +34,6 @@ class PointComparison:
         points = np.zeros((2, 3, rows, columns), np.uint8)
         self.points = points[0]
         self._grid = (step, rows, columns, alike, recoloured, address(points))
-        self._contiguous = (3 * shape[1], 3, 1, *self._grid)
         self._function = _function()
 
     def __call__(self, image: UInt8) -> bool:
@@ -44,10 +43,9 @@ class PointComparison:
         """
         if image.shape != self.shape or image.dtype != _UINT8:
             raise ValueError(f"image is {image.dtype} {image.shape}; expected uint8 {self.shape}")
-        try:
-            return self._function(address(image), *self._contiguous) == 1
-        except ValueError:  # not contiguous
-            return self._function(image.ctypes.data, *image.strides, *self._grid) == 1
+        along = image[0]
+        start = address(along) if along.flags.c_contiguous else image.ctypes.data
+        return self._function(start, *image.strides, *self._grid) == 1
 
 
 @cache

@@ -93,7 +93,7 @@ class LandmarkDecoder:
         self._function = functions().pchmr_decode_landmarks_f32
 
     def __call__(self, regions: Float64) -> Array:
-        """(b, 1) `FOUND` of the first rows.
+        """(b, n) uint8, the bytes of b `FOUND`, of the first rows.
 
         regions: (b, 4) float64: the middle and side of each crop in the frame, pixels, and its
         turn, radians.
@@ -106,11 +106,13 @@ class LandmarkDecoder:
             raise ValueError(f"{batch} regions, but points has {self._rows} rows")
         found = np.empty((batch, FOUND.itemsize), np.uint8)  # a record's address takes longer
         self._function(batch, *self._arguments, address(regions), address(found))
-        return found.view(FOUND)
+        return found
 
 
 def view_people(found: Array, lens: Lens, seen: float, size: tuple[int, int]) -> Array:
-    """People (B,) `FOUND` as the stages between the networks take them: one record `view_of` (B).
+    """People as the stages between the networks take them: one record `view_of` (B).
+
+    found: (B, n) uint8, the bytes of B `FOUND`.
 
     keypoints: (B, 33, 3) x px, y px, visibility. world: (B, 33, 3) metres, turned onto each crop's
     viewing ray. rotation: (B, 3, 3), the crop's camera to the frame's. size: (B,) the crop's side,
@@ -118,7 +120,7 @@ def view_people(found: Array, lens: Lens, seen: float, size: tuple[int, int]) ->
     the keypoints of more visibility than `seen`, which `visible` (B,) counts, or around all where
     there is none.
 
-    Raises: ValueError for another dtype.
+    Raises: ValueError for another dtype or shape.
     """
     views = np.empty((), view_of(len(found)))
     out = (views[name] for name in VIEW)
@@ -129,8 +131,8 @@ def view_people(found: Array, lens: Lens, seen: float, size: tuple[int, int]) ->
 
 
 def _people(found: Array) -> tuple[int, Any]:
-    if found.dtype != FOUND or found.ndim != 1:
-        raise ValueError(f"found is {found.dtype} {found.shape}; expected (B,) FOUND")
+    if found.dtype != np.uint8 or found.shape[1:] != (FOUND.itemsize,):
+        raise ValueError(f"found is {found.dtype} {found.shape}; expected uint8 of FOUND")
     return len(found), address(found)
 
 

@@ -53,11 +53,11 @@ class Program:
         self._code = None
         return place
 
-    def put(self, place: int, argument: Array | int) -> None:
-        """Put another integer, address or C-contiguous array, which the caller keeps alive."""
+    def put(self, place: int, argument: int) -> None:
+        """Put another integer, or the address of what the caller keeps alive."""
         if self._code is None:
             self._seal()
-        self._code[place] = argument if isinstance(argument, int) else _address(argument)
+        self._code[place] = argument
 
     def __call__(self) -> None:
         """Raises: ValueError with the library's own message where a call fails."""
@@ -77,7 +77,7 @@ def _word(kind: Any, argument: Any) -> int:
         if argument is None or isinstance(argument, int):
             return argument or 0
         if isinstance(argument, np.ndarray):
-            return _address(argument)
+            return address_of(argument)
         return ctypes.addressof(argument)
     value = kind(argument).value  # checks and converts, as a call of the function itself would
     if kind is ctypes.c_double:
@@ -85,7 +85,8 @@ def _word(kind: Any, argument: Any) -> int:
     return int(value) & (2**64 - 1)
 
 
-def _address(array: Array) -> int:
+def address_of(array: Array) -> int:
+    """Of its data. Raises: ValueError for an array that is not C-contiguous."""
     start = address(array)
     return start if isinstance(start, int) else ctypes.addressof(start)
 

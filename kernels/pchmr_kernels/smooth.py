@@ -17,7 +17,7 @@ KINDS = ("points", "directions", "rotations")  # as native/pchmr_smooth.h number
 
 Steps = dict[np.dtype[Any], tuple[str, tuple[int, ...]]]
 """By dtype, the native function that smooths an array in place, and the addresses it takes before
-the array's time in nanoseconds and its data."""
+those of the array's time in nanoseconds and of its data."""
 
 
 class OneEuroFilter(ctypes.Structure):
@@ -70,11 +70,12 @@ class Filter:
         """Smooth the array that comes at t_ns. Raises: ValueError for another shape."""
         if value.shape != self._shape:
             raise ValueError(f"value is {value.shape}; expected {self._shape}")
+        time = ctypes.byref(ctypes.c_int64(t_ns))
         if value.flags.carray and (call := self._calls.get(value.dtype)):
-            call(t_ns, address(value))
+            call(time, address(value))
         else:
             own = np.array(value, FLOAT64, order="C")
-            self._calls[FLOAT64](t_ns, address(own))
+            self._calls[FLOAT64](time, address(own))
             value[...] = own
 
 
@@ -108,9 +109,9 @@ def smooth_bones(
 def functions() -> ctypes.CDLL:
     """The library, its functions of this module declared."""
     loaded = library()
-    pointer, int64 = ctypes.c_void_p, ctypes.c_int64
+    pointer = ctypes.c_void_p
     pointers = {"smooth_f32": 1, "smooth_f64": 1, "smooth_place_f64": 2, "smooth_bones_f64": 4}
     for name, count in pointers.items():
         function = getattr(loaded, f"pchmr_{name}")
-        function.argtypes, function.restype = (*[pointer] * count, int64, pointer), None
+        function.argtypes, function.restype = [pointer] * (count + 2), None
     return loaded

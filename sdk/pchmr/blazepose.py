@@ -8,7 +8,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,15 +75,17 @@ class Detection:
         return same_roi(self.roi, landmarks.next_roi)
 
 
-@dataclass(frozen=True, eq=False)
 class Landmarks:
     """A person as the landmark network sees one; order and names are skeleton `blazepose33`.
 
-    record: (1,) `pchmr_kernels.person.FOUND`, the network's answer. roi: what it saw.
+    raw: (n,) uint8, the bytes of one `pchmr_kernels.person.FOUND`. roi: what the network saw.
     """
 
-    record: NDArray[np.void]
-    roi: Roi
+    __slots__ = ("_record", "raw", "roi")
+
+    def __init__(self, raw: NDArray[np.uint8], roi: Roi) -> None:
+        self.raw, self.roi = raw, roi
+        self._record = np.ndarray((), person.FOUND, raw)
 
     @classmethod
     def of(
@@ -98,54 +99,52 @@ class Landmarks:
         roi: Roi,
     ) -> "Landmarks":
         """From what the properties give."""
-        record = np.zeros(1, person.FOUND)
+        raw = np.zeros(person.FOUND.itemsize, np.uint8)
+        record = np.ndarray((), person.FOUND, raw)
         found = keypoints_2d, presence, depth_px, auxiliary, world, score
         for name, value in zip(person.FOUND.names or (), found, strict=False):
             record[name] = value
         record["region"] = region_rows([roi])
-        record["next_region"] = region_rows([roi_from_alignment(*record["auxiliary"][0])])
-        return cls(record, roi)
+        record["next_region"] = region_rows([roi_from_alignment(*record["auxiliary"])])
+        return cls(raw, roi)
 
     @property
     def keypoints_2d(self) -> NDArray[np.float32]:
         """(33, 3): x px, y px, visibility 0..1 (in the frame and not hidden)."""
-        return self._field("keypoints_2d")
+        return self._record["keypoints_2d"]
 
     @property
     def presence(self) -> NDArray[np.float32]:
         """(33,), 0..1: inside the frame, hidden or not."""
-        return self._field("presence")
+        return self._record["presence"]
 
     @property
     def depth_px(self) -> NDArray[np.float32]:
         """(33,), away from the camera, about the hips, in the scale of x and y."""
-        return self._field("depth_px")
+        return self._record["depth_px"]
 
     @property
     def auxiliary(self) -> NDArray[np.float32]:
         """(2, 2), pixels: middle of the hips and a point above the head."""
-        return self._field("auxiliary")
+        return self._record["auxiliary"]
 
     @property
     def world(self) -> NDArray[np.float32]:
         """(33, 3), metres about the middle of the hips, x right, y down, z away, as the camera is
         held: the ROI's turn is undone."""
-        return self._field("world")
+        return self._record["world"]
 
     @property
     def score(self) -> float:
         """0..1, the network's belief that a person is in `roi`; 0 where one of the image points is
         no number."""
-        return float(self._field("score"))
+        return float(self._record["score"])
 
     @property
     def next_roi(self) -> Roi:
         """Where to look for this person in the next frame."""
-        x, y, size, angle = self._field("next_region").tolist()
+        x, y, size, angle = self._record["next_region"].tolist()
         return Roi((x, y), size, angle)
-
-    def _field(self, name: str) -> Any:
-        return self.record[name][0]
 
 
 @cache
@@ -270,10 +269,12 @@ class LandmarkDecoder:
             *(landmarks, presence, world, heatmaps, LANDMARK_SIZE, _REFINE_RADIUS)
         )
 
-    def __call__(self, rois: Sequence[Roi]) -> list[Landmarks]:
-        """One person a ROI, from the first rows."""
-        found = self._decode(region_rows(rois))
-        return [Landmarks(record, roi) for record, roi in zip(found, rois, strict=True)]
+    def __call__(
+        self, rois: Sequence[Roi], regions: NDArray[np.float64] | None = None
+    ) -> list[Landmarks]:
+        """One person a ROI, from the first rows. regions: `region_rows` of them, if at hand."""
+        found = self._decode(region_rows(rois) if regions is None else regions)
+        return [Landmarks(raw, roi) for raw, roi in zip(found, rois, strict=True)]
 
 
 def refine_landmarks(points: Floats, heatmap: NDArray[np.float32]) -> NDArray[np.float32]:

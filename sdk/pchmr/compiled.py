@@ -38,19 +38,22 @@ class Compiled(dict[str, np.ndarray]):
     """What runs a frame of `people` people: arrays by their names on the board, which stay where
     they are, and what is done with them in turn.
 
-    lens: (4,) fx, fy, cx, cy of the frame. distortion: whether its camera has any.
+    lens: (4,) fx, fy, cx, cy of the frame. t_ns: (1,) its time. distortion: whether its camera has
+    any.
     """
 
     def __init__(self, people: int, distortion: bool) -> None:
         super().__init__()
         self.people = people
-        self.lens, self._frame = np.zeros(4), np.zeros(2)
+        self.lens, self.t_ns = np.zeros(4), np.zeros(1, np.int64)
+        self._frame = np.zeros(2)
         self.parts: list[tuple[str, str]] = []  # stage and kind of what follows each mark
         self.stages: list[tuple[str, int, int]] = []  # and which marks they are between
         self._clock = np.zeros(MOST_MARKS, np.int64)
         self._program: Program | None = None
         self._steps: list[Callable[[], object]] = []
         self._before: list[Callable[[Board], object]] = []
+        self._followers: list[Callable[[Board], object]] = []
         self._found = self.array(FOUND.itemsize, dtype=np.uint8)
         self._seen_by: tuple[Camera, tuple[int, int]] | None = None
         self._view(distortion)
@@ -75,14 +78,14 @@ class Compiled(dict[str, np.ndarray]):
         self[name] = self.array(*shape, dtype=dtype)
         return self[name]
 
-    def call(self, function: str, *arguments: Any) -> Callable[[int, np.ndarray | int], None]:
+    def call(self, function: str, *arguments: Any) -> Callable[[int, int], None]:
         """A native call, see `Program.add`; what puts another argument in place of one."""
         if self._program is None:
             program = self._program = Program()
             self._steps.append(program)
         program = self._program
         first = program.add(function, *arguments)
-        return lambda argument, array: program.put(first + argument, array)
+        return lambda argument, value: program.put(first + argument, value)
 
     def widened(self, array: np.ndarray) -> np.ndarray:
         """The float64 copy of a float32 array."""
@@ -110,6 +113,10 @@ class Compiled(dict[str, np.ndarray]):
         """Something of Python's own before all else of a frame."""
         self._before.append(function)
 
+    def when_others_come(self, follow: Callable[[Board], object]) -> None:
+        """Something of Python's own before a frame whose people are not those of the last one."""
+        self._followers.append(follow)
+
     def begin(self, stage: str) -> None:
         """What follows is a stage's, at first its "prepare"."""
         self._end_stage()
@@ -134,13 +141,17 @@ class Compiled(dict[str, np.ndarray]):
         self._end_stage()
         self.call("clock_ns", self._clock[len(self.parts) :])
 
+    def follow(self, board: Board) -> None:
+        """Other people than in the last frame, or the last one was not run here."""
+        for follow in self._followers:
+            follow(board)
+
     def run(self, board: Board) -> list[int]:
         """A frame; when each part began, and the last one ended, as `perf_counter_ns` counts."""
         if self._seen_by != (seen_by := (board.camera, board.size)):
             self.lens[:], self._frame[:], self._seen_by = board.camera.lens, board.size, seen_by
-        records = records_of(board.found, board.camera)
-        self._found[:] = records.view(np.uint8).reshape(self.people, -1)
-        self._board = board
+        self._found[:] = records_of(board.found, board.camera)
+        self.t_ns[0], self._board = board.t_ns, board
         for prepare in self._before:
             prepare(board)
         for step in self._steps:
@@ -205,7 +216,8 @@ class CompiledExecutor:
         self._distortion = distortion
         self._stages, self._meshes, self._recorder = stages, meshes, recorder
         self._compiled: dict[int, tuple[Compiled, Callable[[], Meshes]]] = {}
-        self._of(1)
+        self._last, _ = self._of(1)
+        self._people: list[tuple[int, int]] = []
         self.latency_ms: dict[str, float] = {}
 
     def _of(self, people: int) -> tuple[Compiled, Callable[[], Meshes]]:
@@ -225,6 +237,10 @@ class CompiledExecutor:
         self.latency_ms = {}
         if board.rows:
             compiled, meshes = self._of(len(board.rows))
+            people = [(row.track, row.epoch) for row in board.rows]
+            if compiled is not self._last or people != self._people:
+                compiled.follow(board)
+                self._last, self._people = compiled, people
             times = compiled.run(board)
             board.meshes = meshes()
             for stage, first, last in compiled.stages:

@@ -14,9 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pchmr_engines.errors import InputError
-from pchmr_kernels.crops import crop_regions
-
 Box = tuple[float, float, float, float]
 Floats = NDArray[np.floating[Any]]
 
@@ -70,26 +67,6 @@ def image_to_roi_frame(roi: Roi, points: Floats) -> NDArray[np.float64]:
 def roi_frame_to_image(roi: Roi, points: Floats) -> NDArray[np.float64]:
     """Points (..., 2) of the ROI's upright frame in image pixels."""
     return transform_points(crop_to_image(roi, 2.0), points + 1.0)
-
-
-def warp_crops(
-    image: NDArray[np.uint8], rois: Sequence[Roi], out: NDArray[np.uint8], extend: bool = False
-) -> None:
-    """Cut each ROI out of a BGR image, bilinearly, into the first rows of an RGB batch.
-
-    image: (H, W, 3) uint8 BGR. out: (B, n, n, 3) uint8, B >= len(rois); further rows are left.
-    extend: beyond the image's edge its last pixels go on (what BlazePose's landmark network
-    expects of a half-visible person); black otherwise.
-
-    Raises:
-        InputError: the image is not (H, W, 3) uint8, or empty.
-    """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-        raise InputError(
-            f"image is {image.shape} {image.dtype}; expected (H, W, 3) uint8 BGR: "
-            "convert grey, alpha or 16-bit first"
-        )
-    crop_regions(image, region_rows(rois), out, extend)
 
 
 def region_rows(rois: Sequence[Roi]) -> NDArray[np.float64]:

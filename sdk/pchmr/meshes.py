@@ -11,6 +11,7 @@ import numpy as np
 
 from pchmr_kernels.body import Regressor
 from pchmr_kernels.geometry import translate
+from pchmr_kernels.program import address_of
 from pchmr_kernels.skeletons import Skeleton
 
 if TYPE_CHECKING:
@@ -89,14 +90,15 @@ class MeshMaker:
             into.call("narrow_f32", confidence.size, into["confidence"], confidence)
         into.call("narrow_f32", rotmats.size, rotmats, own_rotmats)
         into.call("narrow_f32", betas.size, betas, own_betas)
-        large = [generated, mesh]
+        large, shape = [generated, mesh], generated.shape
 
         def begin(board: Board) -> None:
             """New arrays for what is large; what is small is copied."""
-            large[:] = np.empty_like(generated), np.empty_like(mesh)
-            put(4, large[0])
-            put_last(4, large[1])
-            put_joints(2, large[1])
+            large[:] = np.empty(shape, np.float32), np.empty(shape, np.float32)
+            put(4, address_of(large[0]))
+            vertices = address_of(large[1])
+            put_last(4, vertices)
+            put_joints(2, vertices)
 
         def take() -> Meshes:
             generated, vertices = large

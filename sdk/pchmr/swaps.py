@@ -93,7 +93,7 @@ def _exchanged(found: Landmarks, legs: bool) -> Landmarks:
     order = _EXCHANGED.copy()
     if not legs:
         order[_LOWER] = np.arange(len(order))[_LOWER]
-    record = found.record.copy()
+    exchanged = Landmarks(found.raw.copy(), found.roi)
     for name in ("keypoints_2d", "presence", "depth_px", "world"):
-        record[name] = record[name][:, order]
-    return Landmarks(record, found.roi)
+        getattr(exchanged, name)[:] = getattr(found, name)[order]
+    return exchanged

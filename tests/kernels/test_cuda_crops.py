@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from cuda_shim.shim_runtime import FakeCuda
 
-from pchmr.crops import Roi, crop_to_image, warp_crops
+from pchmr.crops import Roi, crop_to_image, region_rows
 from pchmr_kernels import cuda_crops
+from pchmr_kernels.crops import RegionCrops
 
 ROIS = (
     Roi((200, 150), 180, 0.3),
@@ -42,7 +43,7 @@ def pitched(array, apart=13):
 @pytest.mark.parametrize("size", [64, 37])
 def test_crops_are_opencvs(size, dtype, extend, frame, shim):
     expected = np.zeros((len(ROIS), size, size, 3), np.uint8)
-    warp_crops(frame, ROIS, expected, extend)
+    RegionCrops(expected, extend)(frame, region_rows(ROIS))
     given = affines(size, dtype)
     for picture in (frame, pitched(frame)):
         crops = cuda_crops.crop(FakeCuda(picture), given, size=size, extend=extend).array
@@ -82,7 +83,7 @@ def test_crops_of_nv12_are_those_of_the_converted_frame(extend, rng, shim):
     planes = rng.integers(0, 256, (450, 400), np.uint8)
     bgr = cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_NV12)
     expected = np.zeros((len(ROIS), 48, 48, 3), np.uint8)
-    warp_crops(bgr, ROIS, expected, extend)
+    RegionCrops(expected, extend)(bgr, region_rows(ROIS))
     frame = cuda_crops.Nv12(FakeCuda(planes[:300]), FakeCuda(planes[300:]))
     crops = cuda_crops.crop(frame, affines(48), size=48, extend=extend).array
     assert np.abs(crops.astype(int) - expected).max() <= 1

@@ -39,7 +39,7 @@ def test_landmarks_in_the_frame(batch, refined, rng):
     maps = rng.normal(-1, 2, (4, 64, 64, POINTS)).astype(np.float32) if refined else None
     regions = np.concatenate([rng.uniform(100, 700, (batch, 3)), rng.uniform(-3, 3, (batch, 1))], 1)
     scores = rng.random((4, 1)).astype(np.float32)
-    found = LandmarkDecoder(points, scores, world, maps, 256, 4)(regions)
+    found = LandmarkDecoder(points, scores, world, maps, 256, 4)(regions).view(FOUND)
     assert len(found) == batch
     for row, (x, y, size, angle) in enumerate(regions):
         crop = points[row, :, :2]
@@ -72,11 +72,11 @@ def test_points_that_are_no_numbers_stay_none(rng):
     maps = np.zeros((1, 64, 64, POINTS), np.float32)
     world = np.zeros((1, POINTS, 3), np.float32)
     decode = LandmarkDecoder(points, np.ones((1, 1), np.float32), world, maps, 256, 4)
-    ((one,),) = decode(np.array([[1.0, 2, 3, 0]]))
+    ((one,),) = decode(np.array([[1.0, 2, 3, 0]])).view(FOUND)
     assert np.isnan(one["keypoints_2d"][0]).all()
     assert one["score"] == 0
     points[:] = 5
-    ((one,),) = decode(np.array([[1.0, 2, 3, 0]]))  # of the array as it is now
+    ((one,),) = decode(np.array([[1.0, 2, 3, 0]])).view(FOUND)  # of the array as it is now
     assert one["score"] == 1
 
 
@@ -103,7 +103,8 @@ def test_view_people(batch, seen, rng):
     keypoints[..., 2] = rng.uniform(0, 1, (batch, LANDMARKS))
     world[:] = rng.normal(size=(batch, LANDMARKS, 3))
     regions[:, :3], regions[:, 3] = rng.uniform(100, 700, (batch, 3)), rng.uniform(-3, 3, batch)
-    views = view_people(found, LENS, seen, (640, 480))
+    raw = found.view(np.uint8).reshape(batch, FOUND.itemsize)
+    views = view_people(raw, LENS, seen, (640, 480))
     np.testing.assert_array_equal(views["keypoints"], keypoints)
     np.testing.assert_array_equal(views["size"], regions[:, 2])
     rotation = ray_rotation(regions[:, :2], regions[:, 3], LENS)
@@ -116,8 +117,8 @@ def test_view_people(batch, seen, rng):
         corners = np.concatenate([kept.min(0), kept.max(0)])
         np.testing.assert_array_equal(box, np.clip(corners, 0, [640, 480, 640, 480]))
     np.testing.assert_array_equal(views["visible"], (keypoints[..., 2] > seen).sum(1))
-    with pytest.raises(ValueError, match="expected"):
-        view_people(keypoints, LENS, seen, (640, 480))
+    with pytest.raises(ValueError, match="expected uint8 of FOUND"):
+        view_people(raw[:, 1:], LENS, seen, (640, 480))
 
 
 def test_pose_rotmats(rng):

@@ -8,7 +8,7 @@ import pytest
 from pchmr_kernels import geometry
 from pchmr_kernels.body import Regressor
 from pchmr_kernels.calibration import Calibrator
-from pchmr_kernels.program import Program
+from pchmr_kernels.program import Program, address_of
 from pchmr_kernels.skeletons import get_skeleton
 from pchmr_kernels.weights import from_dense
 
@@ -34,11 +34,11 @@ def test_another_argument_is_put_in_place_of_one(rng):
     shift = np.ones((1, 3), np.float32)
     program = Program()
     place = program.add("translate_f32", 1, 4, points, shift, first)
-    program.put(place + 4, second)
+    program.put(place + 4, address_of(second))
     program()
     assert not first.any()
     np.testing.assert_array_equal(second, points + 1)
-    program.put(place + 4, first.ctypes.data)
+    program.put(place + 4, address_of(first))
     program.put(place + 1, 3)
     program()
     np.testing.assert_array_equal(first[0, :3], points[0, :3] + 1)

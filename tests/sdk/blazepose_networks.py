@@ -14,9 +14,10 @@ from pchmr.blazepose import (
     closer_rois,
     decode_detections,
 )
-from pchmr.crops import Roi, letterbox_roi, warp_crops
+from pchmr.crops import Roi, letterbox_roi, region_rows
 from pchmr.tracking import RoiTracker, Tracked
 from pchmr_engines import Engine
+from pchmr_kernels.crops import RegionCrops
 
 
 class BlazePose:
@@ -29,14 +30,14 @@ class BlazePose:
     def detect(self, image: NDArray[np.uint8], roi: Roi | None = None) -> list[Detection]:
         height, width = image.shape[:2]
         crop = np.zeros((1, DETECTOR_SIZE, DETECTOR_SIZE, 3), np.uint8)
-        warp_crops(image, [roi or letterbox_roi(width, height)], crop)
+        RegionCrops(crop)(image, region_rows([roi or letterbox_roi(width, height)]))
         out = self.detector.run({"image": crop})
         return decode_detections(out["boxes"][0], out["scores"][0], width, height, roi=roi)
 
     def pose(self, image: NDArray[np.uint8], rois: Sequence[Roi]) -> list[Landmarks]:
         self.poses += len(rois)
         crops = np.zeros((len(rois), LANDMARK_SIZE, LANDMARK_SIZE, 3), np.uint8)
-        warp_crops(image, rois, crops, extend=True)
+        RegionCrops(crops, extend=True)(image, region_rows(rois))
         out = self.landmark.run({"image": crops})
         maps = out["heatmaps"]
         return LandmarkDecoder(out["landmarks"], out["presence"], out["world"], maps)(rois)

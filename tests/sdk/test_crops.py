@@ -15,12 +15,12 @@ from pchmr.crops import (
     image_to_crop,
     image_to_roi_frame,
     letterbox_roi,
+    region_rows,
     roi_box,
     roi_frame_to_image,
     transform_points,
-    warp_crops,
 )
-from pchmr_engines.errors import InputError
+from pchmr_kernels.crops import RegionCrops
 
 rois = st.builds(
     Roi,
@@ -72,12 +72,12 @@ def test_warp_finds_marked_pixel_and_swaps_channels() -> None:
     image[58:63, 98:103] = (255, 128, 0)  # blue, green, no red; about pixel (100, 60)
     out = np.zeros((1, 64, 64, 3), np.uint8)
     roi = Roi((80.0, 60.0), 64.0, math.pi / 2)  # 20 px right of the middle is up in the crop
-    warp_crops(image, [roi], out)
+    RegionCrops(out)(image, region_rows([roi]))
     assert out[0, 12, 32].tolist() == [0, 128, 255]
     assert out[0, 52, 32].tolist() == [0, 0, 0]
     image[:] = 0
     image[60, 100] = 255
-    warp_crops(image, [roi], out)
+    RegionCrops(out)(image, region_rows([roi]))
     assert np.argwhere(out[0, :, :, 0]).tolist() == [[12, 32]]
 
 
@@ -85,10 +85,10 @@ def test_warp_beyond_the_edge() -> None:
     image = np.full((40, 40, 3), 200, np.uint8)
     out = np.zeros((2, 32, 32, 3), np.uint8)
     roi = Roi((0.0, 20.0), 40.0)
-    warp_crops(image, [roi, roi], out)
+    RegionCrops(out)(image, region_rows([roi, roi]))
     assert (out[:, :, :15] == 0).all()
     assert (out[:, 5:25, 17:] == 200).all()
-    warp_crops(image, [roi], out, extend=True)
+    RegionCrops(out, extend=True)(image, region_rows([roi]))
     assert (out[0] == 200).all()
     assert (out[1, :, :15] == 0).all()  # rows beyond the ROIs are left alone
 
@@ -97,7 +97,7 @@ def test_warp_beyond_the_edge() -> None:
 def test_warp_any_size(shape: tuple[int, int]) -> None:
     image = np.full((*shape, 3), 7, np.uint8)
     out = np.zeros((1, 224, 224, 3), np.uint8)
-    warp_crops(image, [letterbox_roi(shape[1], shape[0])], out)
+    RegionCrops(out)(image, region_rows([letterbox_roi(shape[1], shape[0])]))
     assert (out[0, 112, 112] == 7).all()
 
 
@@ -105,8 +105,8 @@ def test_warp_takes_a_view() -> None:
     frame = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
     out, copied = np.zeros((2, 1, 32, 32, 3), np.uint8)
     roi = Roi((30.0, 30.0), 32.0, 0.3)
-    warp_crops(frame[:, ::-1], [roi], out)
-    warp_crops(frame[:, ::-1].copy(), [roi], copied)
+    RegionCrops(out)(frame[:, ::-1], region_rows([roi]))
+    RegionCrops(copied)(frame[:, ::-1].copy(), region_rows([roi]))
     np.testing.assert_array_equal(out, copied)
 
 
@@ -120,8 +120,8 @@ def test_warp_takes_a_view() -> None:
     ],
 )
 def test_warp_refuses_other_images(image: np.ndarray) -> None:
-    with pytest.raises(InputError, match=r"expected \(H, W, 3\) uint8 BGR"):
-        warp_crops(image, [Roi((1.0, 1.0), 2.0)], np.zeros((1, 8, 8, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"expected uint8 \(H, W, 3\)"):
+        RegionCrops(np.zeros((1, 8, 8, 3), np.uint8))(image, region_rows([Roi((1.0, 1.0), 2.0)]))
 
 
 def test_boxes() -> None:

@@ -2,7 +2,7 @@
 work that streams and events allow, and nothing allocated for a frame."""
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,20 +45,25 @@ def make(
     def made(
         recorder: Recorder, topology: str = "parallel", bundle: Bundle = open_bundle, **options: Any
     ) -> Pipeline:
-        monkeypatch.setattr(stages, "warp_crops", crops_of_the_kernel)
+        monkeypatch.setattr(stages, "RegionCrops", CropsOfTheKernel)
         return cuda_pipeline(bundle, topology, shim_library, monkeypatch, recorder, **options)
 
     return made
 
 
-def crops_of_the_kernel(
-    image: np.ndarray, rois: Sequence[Roi], out: np.ndarray, extend: bool = False
-) -> None:
-    """In place of OpenCV's, from which they differ by a level here and there: the landmark network
+class CropsOfTheKernel:
+    """In place of the CPU's, from which they differ by a level here and there: the landmark network
     makes tenths of a pixel of that, and the next region makes more."""
-    affines = np.stack([crop_to_image(roi, out.shape[1]) for roi in rois])
-    crops = FakeCuda(out[: len(rois)])
-    cuda_crops.crop(FakeCuda(image), FakeCuda(affines), crops, extend=extend)
+
+    def __init__(self, out: np.ndarray, extend: bool = False) -> None:
+        self._out, self._extend = out, extend
+
+    def __call__(self, image: np.ndarray, regions: np.ndarray) -> None:
+        size = self._out.shape[1]
+        rois = [Roi((x, y), side, angle) for x, y, side, angle in regions.tolist()]
+        affines = np.stack([crop_to_image(roi, size) for roi in rois])
+        crops = FakeCuda(self._out[: len(rois)])
+        cuda_crops.crop(FakeCuda(image), FakeCuda(affines), crops, extend=self._extend)
 
 
 def assert_alike(a: Person, b: Person) -> None:

@@ -188,7 +188,7 @@ def test_a_distorted_lens_is_undone(load_open: Load, two_people: Image) -> None:
 
 
 def run_until(pipe: Pipeline, image: Image, last: str) -> tuple[Board, list]:
-    """The board after the stage `last`, and the stages that are left, of a pipeline not compiled."""
+    """The board after the stage `last`, and what is left, of a pipeline not compiled."""
     assert isinstance(pipe._executor, Executor)
     tracks = pipe._find(image)
     board = pipe._board(image, Camera.from_size(1768, 994), 0, tracks)

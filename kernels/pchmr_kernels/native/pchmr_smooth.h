@@ -24,21 +24,21 @@ typedef struct {
     double lag_ms;    /* by how much it lags on a ramp, the mean over N by speed */
 } pchmr_filter;
 
-/* Smooths `values`, of the filter's shape, in place. Where a number of them or of the last answer is not
+/* Smooths `values` of the time t_ns (1), of the filter's shape, in place. Where a number of them or of the last answer is not
  * finite the filter begins anew, and they stay as they are. */
-PCHMR_API void pchmr_smooth_f64(pchmr_filter *filter, int64_t t_ns, double *values);
-PCHMR_API void pchmr_smooth_f32(pchmr_filter *filter, int64_t t_ns, float *values);
+PCHMR_API void pchmr_smooth_f64(pchmr_filter *filter, const int64_t *t_ns, double *values);
+PCHMR_API void pchmr_smooth_f32(pchmr_filter *filter, const int64_t *t_ns, float *values);
 
 /* Smooths place (3) by filters of points: one of (x/z, y/z), one of z. It stays where z is not above 0. */
-PCHMR_API void pchmr_smooth_place_f64(pchmr_filter *seen, pchmr_filter *depth, int64_t t_ns,
-                                      double *place);
+PCHMR_API void pchmr_smooth_place_f64(pchmr_filter *seen, pchmr_filter *depth,
+                                      const int64_t *t_ns, double *place);
 
 /* Smooths joints (N + 1, 3) by filters of N directions and of N points, the lengths, of bones; the root
  * stays where it is, and all do where a number is not finite. pairs: (N, 2) parent, child, each after the
  * bone that ends in its parent. room: (N, 4), to work in. */
 PCHMR_API void pchmr_smooth_bones_f64(pchmr_filter *directions, pchmr_filter *lengths,
-                                      const int32_t *pairs, double *room, int64_t t_ns,
-                                      double *joints);
+                                      const int32_t *pairs, double *room,
+                                      const int64_t *t_ns, double *joints);
 
 #ifdef __cplusplus
 }

@@ -109,15 +109,16 @@ void smooth(pchmr_filter *filter, int64_t t_ns, T *values) {
 
 }  // namespace
 
-void pchmr_smooth_f64(pchmr_filter *filter, int64_t t_ns, double *values) {
-    smooth(filter, t_ns, values);
+void pchmr_smooth_f64(pchmr_filter *filter, const int64_t *t_ns, double *values) {
+    smooth(filter, *t_ns, values);
 }
 
-void pchmr_smooth_f32(pchmr_filter *filter, int64_t t_ns, float *values) {
-    smooth(filter, t_ns, values);
+void pchmr_smooth_f32(pchmr_filter *filter, const int64_t *t_ns, float *values) {
+    smooth(filter, *t_ns, values);
 }
 
-void pchmr_smooth_place_f64(pchmr_filter *seen, pchmr_filter *depth, int64_t t_ns, double *place) {
+void pchmr_smooth_place_f64(pchmr_filter *seen, pchmr_filter *depth, const int64_t *t_ns,
+                            double *place) {
     if (!(place[2] > 0)) return;
     double at[2] = {place[0] / place[2], place[1] / place[2]};
     pchmr_smooth_f64(seen, t_ns, at);
@@ -126,7 +127,7 @@ void pchmr_smooth_place_f64(pchmr_filter *seen, pchmr_filter *depth, int64_t t_n
 }
 
 void pchmr_smooth_bones_f64(pchmr_filter *directions, pchmr_filter *lengths, const int32_t *pairs,
-                            double *room, int64_t t_ns, double *joints) {
+                            double *room, const int64_t *t_ns, double *joints) {
     const int64_t count = directions->count;
     if (!all_finite(joints, 3 * (count + 1))) return;
     double *length = room + 3 * count;

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from pchmr_engines.engine import Context, Engine
-from pchmr_kernels.person import view_people
+from pchmr_kernels.crops import RegionCrops
+from pchmr_kernels.person import FOUND, view_people
 
 from ..blazepose import (
     Detection,
@@ -18,7 +19,7 @@ from ..blazepose import (
     decode_detections,
 )
 from ..camera import Camera
-from ..crops import Roi, letterbox_roi, warp_crops
+from ..crops import Roi, letterbox_roi, region_rows
 from ..tracking import Detection as AnyDetection
 from ..tracking import RoiTracker, Tracked
 from .base import BatchedEngine, Board
@@ -36,14 +37,15 @@ class PersonDetector:
     def __init__(self, engine: Engine, threads: int) -> None:
         self._context = engine.context(1, threads=threads)
         self._context.freeze()
+        self._crop = RegionCrops(self._context.buffers["image"])
 
     def __call__(self, image: np.ndarray, part: Roi | None = None) -> list[Detection]:
         """People in a (H, W, 3) uint8 BGR frame, or in a part of it, best first."""
         height, width = image.shape[:2]
         part = part or letterbox_roi(width, height)
-        buffers = self._context.buffers
-        warp_crops(image, [part], buffers["image"])
+        self._crop(image, region_rows([part]))
         self._context.enqueue()
+        buffers = self._context.buffers
         boxes, scores = buffers["boxes"][0], buffers["scores"][0]
         return decode_detections(boxes, scores, width, height, roi=part)
 
@@ -58,28 +60,32 @@ class LandmarkNetwork:
 
     def __init__(self, engine: Engine, max_people: int, threads: int) -> None:
         self._engine = BatchedEngine(engine, max_people, threads)
-        self._decoders: dict[int, LandmarkDecoder] = {}  # by the number of people
+        self._parts: dict[int, tuple[Context, RegionCrops, LandmarkDecoder]] = {}  # by people
         self._rois: Sequence[Roi]
+        self._regions: np.ndarray
         self._context: Context
+        self._decode: LandmarkDecoder
 
     def prepare(self, image: np.ndarray, rois: Sequence[Roi]) -> None:
         """Cut the crops into the network's input."""
-        self._rois = rois
-        self._context = self._engine.context(len(rois))
-        warp_crops(image, rois, self._engine.arrays(len(rois))["image"], extend=True)
+        self._rois, self._regions = rois, region_rows(rois)
+        self._context, crop, self._decode = self._parts_of(len(rois))
+        crop(image, self._regions)
+
+    def _parts_of(self, people: int) -> tuple[Context, RegionCrops, LandmarkDecoder]:
+        if people not in self._parts:
+            own = self._engine.arrays(people)
+            outputs = own["landmarks"], own["presence"], own["world"], own.get("heatmaps")
+            crops, decoder = RegionCrops(own["image"], extend=True), LandmarkDecoder(*outputs)
+            self._parts[people] = self._engine.context(people), crops, decoder
+        return self._parts[people]
 
     def enqueue(self) -> None:
         self._context.enqueue()
 
     def collect(self) -> list[Landmarks]:
         """Landmarks of each crop, in the full frame."""
-        people = len(self._rois)
-        if people not in self._decoders:
-            found = self._engine.arrays(people)
-            self._decoders[people] = LandmarkDecoder(
-                found["landmarks"], found["presence"], found["world"], found.get("heatmaps")
-            )
-        return self._decoders[people](self._rois)
+        return self._decode(self._rois, self._regions)
 
 
 class Detector(Protocol):
@@ -124,12 +130,14 @@ class PersonFinder:
 
 
 def records_of(found: Sequence[Landmarks], camera: Camera) -> np.ndarray:
-    """(P,) `FOUND` of people, the middles of their regions free of lens distortion."""
-    records = np.concatenate([person.record for person in found]) if found[1:] else found[0].record
+    """(P, n) uint8, the bytes of each person's `FOUND`, the middle of the region free of lens
+    distortion."""
+    raw = np.stack([person.raw for person in found]) if found[1:] else found[0].raw[None]
     if camera.distortion:
-        records = records.copy()
-        records["region"][:, :2] = camera.undistort(records["region"][:, :2])
-    return records
+        raw = raw.copy()
+        regions = np.ndarray(len(raw), FOUND, raw)["region"]
+        regions[:, :2] = camera.undistort(regions[:, :2])
+    return raw
 
 
 def undistort_keypoints(keypoints: np.ndarray, camera: Camera) -> None:

@@ -44,7 +44,6 @@ class Smoothed:
         self._people: dict[tuple[int, int], dict[str, Filter]] = {}
         self._before: dict[int, dict[str, Filter]] = {}
         self._poses: list[Filter] = []
-        self._followed: Compiled | None = None  # whose calls are of the people's filters
 
     def prepare(self, board: Board) -> None:
         self._stage.prepare(board)
@@ -85,26 +84,21 @@ class Smoothed:
 
     def compile(self, into: Compiled) -> None:
         compile_stage(self._stage, into)
-        calls = []  # row, name, dtype, how many addresses come first, what changes an argument
+        calls = []  # row, name, dtype, and what changes an argument
         for name, make in self._filters.items():
             array = into[name]
             function, addresses = make(array.shape[1:]).steps[array.dtype]
             for row in range(into.people):
-                put = into.call(function, *addresses, 0, array[row])
-                calls.append((row, name, array.dtype, len(addresses), put))
+                put = into.call(function, *addresses, into.t_ns, array[row])
+                calls.append((row, name, array.dtype, put))
 
         def follow(board: Board) -> None:
-            """Every row its person's filters, and the time."""
-            people = [(row.track, row.epoch) for row in board.rows]
-            if self._followed is not into or people != list(self._people):
-                self._followed, filters = into, self._filters_of(board.rows, into)
-                for row, name, dtype, _, put in calls:
-                    for place, address in enumerate(filters[row][name].steps[dtype][1]):
-                        put(place, address)
-            for *_, place, put in calls:
-                put(place, board.t_ns)
+            filters = self._filters_of(board.rows, into)
+            for row, name, dtype, put in calls:
+                for place, address in enumerate(filters[row][name].steps[dtype][1]):
+                    put(place, address)
 
-        into.before(follow)
+        into.when_others_come(follow)
 
     def take_over(self, others: Sequence[Smoothed]) -> None:
         """Go on with the filters of other stages, by name, for whoever comes with the same id."""
