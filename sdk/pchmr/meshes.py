@@ -125,12 +125,12 @@ class _Packed:
 
     def __init__(self, *shapes: tuple[int, ...]) -> None:
         ends = [0, *accumulate(map(prod, shapes))]
-        self._places = list(zip(ends, ends[1:], shapes, strict=False))
+        self._places = [(shape, 4 * begin) for shape, begin in zip(shapes, ends, strict=False)]
         self.all = np.zeros(ends[-1], np.float32)
 
     def of(self, numbers: np.ndarray) -> list[np.ndarray]:
         """The arrays in `all`, or in a copy of it."""
-        return [numbers[begin:end].reshape(shape) for begin, end, shape in self._places]
+        return [np.ndarray(shape, np.float32, numbers, byte) for shape, byte in self._places]
 
 
 def _lists(

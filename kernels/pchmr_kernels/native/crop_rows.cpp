@@ -6,7 +6,7 @@ namespace {
 
 constexpr int kColumns = 64;  // of the crop, worked on together
 constexpr float kFar = 1e8f;  // outside any picture, and an integer holds it
-constexpr int kAhead = 3;     // rows of it by which the picture is fetched before it is needed
+constexpr int kAhead = 8;     // rows of it by which the picture is fetched before it is needed
 
 typedef float Wide __attribute__((vector_size(4 * PCHMR_LANES), may_alias));
 typedef int32_t WideInt __attribute__((vector_size(4 * PCHMR_LANES), may_alias));

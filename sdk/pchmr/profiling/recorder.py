@@ -49,7 +49,7 @@ class Recorder:
         self._nvtx = _nvtx_ranges()
 
     def span(self, kind: str, name: str) -> _Open:
-        """A context manager that records what runs in it."""
+        """A context manager that records what runs in it, as often as it is used."""
         return _Open(self, kind, name)
 
     def add(self, kind: str, name: str, begin_ns: int, end_ns: int) -> None:
@@ -76,8 +76,10 @@ class Recorder:
     def watch(self, kind: str, name: str, function: Callable[..., T]) -> Callable[..., T]:
         """The same function, recorded."""
 
+        span = self.span(kind, name)
+
         def watched(*arguments: Any) -> T:
-            with self.span(kind, name):
+            with span:
                 return function(*arguments)
 
         return watched
@@ -90,7 +92,7 @@ class Recorder:
 
 
 class _Open:
-    """A span that has begun."""
+    """A span, once it has begun."""
 
     __slots__ = ("_begin", "_kind", "_name", "_recorder")
 
@@ -153,7 +155,8 @@ class _RecordedEngine:
 
 class _RecordedContext:
     def __init__(self, context: Context, name: str, recorder: Recorder) -> None:
-        self._context, self._name, self._recorder = context, name, recorder
+        self._context = context
+        self._span, self._sync = recorder.span("engine", name), recorder.span("sync", name)
         self._stream = getattr(context, "stream", None)  # of a GPU, where the host runs ahead
         self.bind, self.freeze, self.close = context.bind, context.freeze, context.close
 
@@ -162,10 +165,10 @@ class _RecordedContext:
         return self._context.buffers
 
     def enqueue(self) -> None:
-        with self._recorder.span("engine", self._name):
+        with self._span:
             self._context.enqueue()
         if self._stream is not None:
-            with self._recorder.span("sync", self._name):
+            with self._sync:
                 self._stream.synchronize()
 
 
