@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .native import address, as_float32, as_float64, as_output, check, library
+from .native import address, as_float32, as_float64, as_it_is, as_output, check, library
 from .weights import SparseWeights
 
 Array = npt.NDArray[Any]
@@ -42,9 +42,16 @@ class Joints:
         self._addresses = address(self._parents), address(self._rest)
 
     def arguments(self, rotmats: Float64, betas: Float64, *out: Array) -> tuple[Any, ...]:
-        """Of `pchmr_pose_body_f64`, for a program; out: transforms, coefficients and joints."""
-        tables = self._parents, self._rest
-        return len(rotmats), *self._constants, *tables, rotmats, betas, None, *out
+        """Of `pchmr_pose_body_f64`, for a program; out: transforms, coefficients and joints.
+
+        Raises: ValueError for arrays that do not fit.
+        """
+        B, J = len(rotmats), self.joints
+        given = (
+            as_it_is("rotmats", rotmats, (B, J, 3, 3), "float64"),
+            as_it_is("betas", betas, (B, self.shapes), "float64"),
+        )
+        return B, *self._constants, self._parents, self._rest, *given, None, *out
 
     def __call__(
         self, rotmats: Array, betas: Array, transl: Array | None = None
@@ -128,9 +135,12 @@ class Regressor:
         self._addresses = tuple(map(address, self._arrays))
 
     def arguments(self, vertices: Float32, out: Float32) -> tuple[Any, ...]:
-        """Of `pchmr_regress_f32`, for a program."""
+        """Of `pchmr_regress_f32`, for a program. Raises: ValueError for arrays that do not fit."""
         joints, count = self._shape
-        return len(vertices), count, vertices, joints, *self._arrays, out
+        batch = len(vertices)
+        vertices = as_it_is("vertices", vertices, (batch, count, 3), "float32")
+        out = as_it_is("out", out, (batch, joints, 3), "float32")
+        return batch, count, vertices, joints, *self._arrays, out
 
     def __call__(self, vertices: Float32) -> Float32:
         """(B, J, 3) float32 of vertices (B, V, 3). Raises: TypeError, ValueError."""

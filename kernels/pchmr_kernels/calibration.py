@@ -128,9 +128,20 @@ class Calibrator:
     def arguments(
         self, vertices: Float32, source: Float64, target: Float64, confidence: Float64, out: Float32
     ) -> tuple[Any, ...]:
-        """Of `pchmr_calibrate_f32`, for a program."""
-        pose = source, target, confidence, None
-        return self._bones, self.weights.as_c, len(vertices), vertices, *pose, out, 1
+        """Of `pchmr_calibrate_f32`, for a program.
+
+        Raises: ValueError for arrays that do not fit.
+        """
+        batch, joints = len(vertices), self.joints
+        mesh, points = (batch, len(self.weights.indices), 3), (batch, joints, 3)
+        vertices = native.as_it_is("vertices", vertices, mesh, "float32")
+        pose = (
+            native.as_it_is("source", source, points, "float64"),
+            native.as_it_is("target", target, points, "float64"),
+            native.as_it_is("confidence", confidence, points[:2], "float64"),
+        )
+        out = native.as_it_is("out", out, mesh, "float32")
+        return self._bones, self.weights.as_c, batch, vertices, *pose, None, out, 1
 
     def bone_transforms(
         self,

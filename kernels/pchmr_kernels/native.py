@@ -157,6 +157,18 @@ def as_float32(name: str, array: Float32, shape: tuple[int, ...]) -> Float32:
     return np.ascontiguousarray(array)
 
 
+def as_it_is(name: str, array: npt.NDArray[Any], shape: tuple[int, ...], dtype: str) -> Any:
+    """`array` itself, which a program reads as often as it runs.
+
+    Raises: ValueError for another dtype or shape, or where it is not C-contiguous.
+    """
+    if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
+        raise ValueError(
+            f"{name} is {array.dtype} {array.shape}; expected a C-contiguous {dtype} {shape}"
+        )
+    return array
+
+
 def as_output(out: Float32 | None, shape: tuple[int, ...]) -> Float32:
     """`out` itself, or a new array. Raises: ValueError where it cannot be written to as it is."""
     if out is None:

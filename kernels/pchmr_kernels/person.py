@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .geometry import Lens, lens_pointer
-from .native import address, as_float32, as_float64, library
+from .native import address, as_float32, as_float64, as_it_is, library
 
 Array = npt.NDArray[Any]
 Float32 = npt.NDArray[np.float32]
@@ -178,10 +178,19 @@ class ImageTarget:
         self._function = functions().pchmr_image_target_f64
 
     def arguments(self, lens: Float64, *arrays: Float64) -> tuple[Any, ...]:
-        """Of `pchmr_image_target_f64`, for a program. lens: (4,). arrays: those of a call, then the
-        target and the confidence."""
-        given, out = arrays[:-2], arrays[-2:]
-        return lens, len(arrays[0]), self._joints, *given, *self._given, *out
+        """Of `pchmr_image_target_f64`, for a program.
+
+        lens: (4,). arrays: those of a call in turn, then the target and the confidence.
+
+        Raises: ValueError for arrays that do not fit.
+        """
+        batch, joints = len(arrays[0]), self._joints
+        points, landmarks = (batch, joints, 3), (batch, LANDMARKS, 3)
+        shapes = (points, *[landmarks] * 3, (batch, 3), points, (batch, joints))
+        names = ("joints", "landmarks", "keypoints", "world", "root", "target", "confidence")
+        given = zip(names, arrays, shapes, strict=True)
+        *read, target, confidence = (as_it_is(*one, "float64") for one in given)
+        return lens, batch, joints, *read, *self._given, target, confidence
 
     def __call__(
         self,

@@ -104,17 +104,8 @@ class MeshMaker:
             generated, vertices = large
             joints, target, confidence, rotmats, betas, shift = small.of(small.all.copy())
             wanted = target if self._calibrated else None
-            return Meshes(
-                vertices,
-                generated,
-                joints,
-                wanted,
-                confidence,
-                rotmats,
-                betas,
-                shift,
-                *_lists(into),
-            )
+            own = joints, wanted, confidence, rotmats, betas, shift
+            return Meshes(vertices, generated, *own, *_lists(into))
 
         into.before(begin)
         return take

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from pchmr_kernels import geometry
-from pchmr_kernels.body import Regressor
+from pchmr_kernels.body import Joints, Regressor
 from pchmr_kernels.calibration import Calibrator
+from pchmr_kernels.person import ImageTarget
 from pchmr_kernels.program import Program, address_of
 from pchmr_kernels.skeletons import get_skeleton
 from pchmr_kernels.weights import from_dense
@@ -106,6 +107,25 @@ def test_a_call_that_fails_ends_the_program_with_its_message(rng):
     assert not after.any()
 
 
+def test_arguments_that_do_not_fit_are_refused(rng):
+    """Before anything is read: a network's output of other joints, say."""
+    skeleton = get_skeleton("smpl24")
+    calibrator = Calibrator(skeleton, from_dense(rng.dirichlet(np.ones(23), 5), np.ones((5, 23))))
+    mesh, joints = np.zeros((1, 5, 3), np.float32), np.zeros((1, 24, 3))
+    calibrator.arguments(mesh, joints, joints, joints[..., 0].copy(), mesh)
+    with pytest.raises(ValueError, match=r"target is float64 \(1, 23, 3\)"):
+        calibrator.arguments(mesh, joints, joints[:, 1:], joints[..., 0].copy(), mesh)
+    target = ImageTarget(np.ones((24, 33)), np.ones((24, 33)))
+    landmarks, root = np.zeros((1, 33, 3)), np.zeros((1, 3))
+    arrays = joints, landmarks, landmarks, landmarks, root, joints, joints[..., 0].copy()
+    target.arguments(np.zeros(4), *arrays)
+    with pytest.raises(ValueError, match=r"joints is float64 \(1, 17, 3\)"):
+        target.arguments(np.zeros(4), joints[:, :17], *arrays[1:])
+    pose = Joints(np.array([-1, 0]), np.zeros((3, 2, 3)), pose_blends=False)
+    with pytest.raises(ValueError, match=r"rotmats is float64 \(1, 3, 3, 3\)"):
+        pose.arguments(np.zeros((1, 3, 3, 3)), np.zeros((1, 2)))
+
+
 def test_what_a_program_refuses(rng):
     program, points = Program(), rng.normal(size=(2, 5, 3))
     with pytest.raises(ValueError, match="no program can call 'run_program'"):
@@ -122,6 +142,10 @@ def test_what_a_program_refuses(rng):
 def test_arguments_of_a_regressor(rng):
     matrix = rng.random((3, 8)) * (rng.random((3, 8)) > 0.5)
     regress, vertices = Regressor(matrix), rng.normal(size=(2, 8, 3)).astype(np.float32)
+    with pytest.raises(ValueError, match=r"vertices is float32 \(2, 7, 3\); expected a C-contig"):
+        regress.arguments(vertices[:, 1:], vertices[:, :3])
+    with pytest.raises(ValueError, match=r"out is float64 \(2, 3, 3\)"):
+        regress.arguments(vertices, np.empty((2, 3, 3)))
     out = np.empty((2, 3, 3), np.float32)
     program = Program()
     program.add("regress_f32", *regress.arguments(vertices, out))
