@@ -158,11 +158,12 @@ def camera_to_mesh(
     for chunk in chunks(video, frames):
         for name, pipeline in pipelines.items():
             for image in chunk:
-                recorder.spans.clear()
+                recorder.clear()
                 with recorder.span("frame", name):
                     people = pipeline(image)
-                total[name].append(recorder.spans[-1].ms)
-                own[name].append(own_ms(recorder.spans))
+                spans = recorder.spans
+                total[name].append(spans[-1].ms)
+                own[name].append(own_ms(spans))
                 for stage, ms in (people[0].latency_ms if people else {}).items():
                     stages[name][stage].append(ms)
     recorder.on = False

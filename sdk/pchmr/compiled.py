@@ -55,7 +55,8 @@ class Compiled(dict[str, np.ndarray]):
         self._before: list[Callable[[Board], object]] = []
         self._followers: list[Callable[[Board], object]] = []
         self._found = self.array(FOUND.itemsize, dtype=np.uint8)
-        self._seen_by: tuple[Camera, tuple[int, int]] | None = None
+        self._camera: Camera | None = None
+        self._size = 0, 0
         self._view(distortion)
 
     def _view(self, distortion: bool) -> None:
@@ -140,6 +141,7 @@ class Compiled(dict[str, np.ndarray]):
         """What follows is no stage's."""
         self._end_stage()
         self.call("clock_ns", self._clock[len(self.parts) :])
+        self._times = self._clock[: len(self.parts) + 1]
 
     def follow(self, board: Board) -> None:
         """Other people than in the last frame, or the last one was not run here."""
@@ -148,15 +150,16 @@ class Compiled(dict[str, np.ndarray]):
 
     def run(self, board: Board) -> list[int]:
         """A frame; when each part began, and the last one ended, as `perf_counter_ns` counts."""
-        if self._seen_by != (seen_by := (board.camera, board.size)):
-            self.lens[:], self._frame[:], self._seen_by = board.camera.lens, board.size, seen_by
+        if self._camera is not board.camera or self._size != board.size:
+            self._camera, self._size = board.camera, board.size
+            self.lens[:], self._frame[:] = board.camera.lens, board.size
         self._found[:] = records_of(board.found, board.camera)
         self.t_ns[0], self._board = board.t_ns, board
         for prepare in self._before:
             prepare(board)
         for step in self._steps:
             step()
-        return self._clock[: len(self.parts) + 1].tolist()
+        return self._times.tolist()
 
 
 @runtime_checkable

@@ -59,10 +59,10 @@ def measure(
     lags: list[float] = []
     found: list[int] = []
     begin_ns, dropped, before = perf_counter_ns(), 0, resident_mb()
-    recorder.spans.clear()
+    recorder.clear()
     for number, frame in enumerate(islice(source, WARM_UP + frames)):
         if number == WARM_UP:
-            recorder.spans.clear()
+            recorder.clear()
             for kept in (latencies, lags, found):
                 kept.clear()
             begin_ns, dropped, before = perf_counter_ns(), source.dropped, resident_mb()

@@ -37,14 +37,14 @@ class Span(NamedTuple):
 
 
 class Recorder:
-    """Collects spans: 150 bytes each, some 25 a frame. Threads of one frame may add together.
+    """Collects spans, some 25 a frame. Threads of one frame may add together.
 
     frame: the number that new spans get. on: whether there are any. Where a GPU and CuPy are there,
     spans are NVTX ranges too (never executed).
     """
 
     def __init__(self) -> None:
-        self.spans: list[Span] = []
+        self._taken: list[tuple[Sequence[tuple[str, str]], Sequence[int], int, int]] = []
         self.frame, self.on = 0, True
         self._nvtx = _nvtx_ranges()
 
@@ -54,15 +54,24 @@ class Recorder:
 
     def add(self, kind: str, name: str, begin_ns: int, end_ns: int) -> None:
         """A span whose times are known."""
-        self.spans.append(Span(kind, name, begin_ns, end_ns, self.frame, get_ident()))
+        self.add_parts(((name, kind),), (begin_ns, end_ns))
 
     def add_parts(self, parts: Sequence[tuple[str, str]], times_ns: Sequence[int]) -> None:
         """Spans that follow one another. parts: name and kind. times_ns: one more."""
-        frame, thread = self.frame, get_ident()
-        self.spans += [
+        self._taken.append((parts, times_ns, self.frame, get_ident()))
+
+    @property
+    def spans(self) -> list[Span]:
+        """In the order in which they ended; made here, not while a frame runs."""
+        return [
             Span(kind, name, begin, end, frame, thread)
-            for (name, kind), begin, end in zip(parts, times_ns, times_ns[1:], strict=False)
+            for parts, times, frame, thread in self._taken
+            for (name, kind), begin, end in zip(parts, times, times[1:], strict=False)
         ]
+
+    def clear(self) -> None:
+        """Forget all spans."""
+        self._taken.clear()
 
     def run_stage(self, stage: Stage, board: Board) -> None:
         """What an executor does with a stage."""
