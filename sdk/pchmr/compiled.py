@@ -57,6 +57,7 @@ class Compiled(dict[str, np.ndarray]):
         self._found = self.array(FOUND.itemsize, dtype=np.uint8)
         self._camera: Camera | None = None
         self._size = 0, 0
+        self._board: Board
         self._view(distortion)
 
     def _view(self, distortion: bool) -> None:
@@ -135,6 +136,8 @@ class Compiled(dict[str, np.ndarray]):
         self._mark()
 
     def _mark(self) -> None:
+        if len(self.parts) >= MOST_MARKS:
+            raise NotCompiled(f"more than {MOST_MARKS} parts")
         self.call("clock_ns", self._clock[len(self.parts) - 1 :])
 
     def end(self) -> None:
@@ -159,6 +162,7 @@ class Compiled(dict[str, np.ndarray]):
             prepare(board)
         for step in self._steps:
             step()
+        del self._board  # and the image with it
         return self._times.tolist()
 
 

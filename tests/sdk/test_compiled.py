@@ -1,5 +1,7 @@
 """Stages compiled: the same people as stage by stage, whoever comes and goes."""
 
+import gc
+import weakref
 from collections.abc import Callable
 from dataclasses import fields
 
@@ -8,7 +10,14 @@ import pytest
 from numpy.typing import NDArray
 
 from pchmr import Person, Pipeline
-from pchmr.compiled import MOST_COMPILED, Compiled, CompiledExecutor, NotCompiled, executor_of
+from pchmr.compiled import (
+    MOST_COMPILED,
+    MOST_MARKS,
+    Compiled,
+    CompiledExecutor,
+    NotCompiled,
+    executor_of,
+)
 from pchmr.executor import Executor
 from pchmr.lens import Lens
 from pchmr.stages.base import Board, HostStage
@@ -124,3 +133,20 @@ def test_after_an_error_of_a_network_the_next_frame_is_as_ever(
     other(walk[1], FRAME_NS)
     (one,), (expected,) = pipeline(walk[2], 2 * FRAME_NS), other(walk[2], 2 * FRAME_NS)
     np.testing.assert_array_equal(one.vertices, expected.vertices)
+
+
+def test_a_frame_is_not_held_when_it_is_done(load_open: Load, walk: list[Image]) -> None:
+    pipeline, image = load_open(), walk[0].copy()
+    assert pipeline(image)
+    held = weakref.ref(image)
+    del image
+    gc.collect()
+    assert held() is None
+
+
+def test_more_parts_than_there_are_times_for_are_not_compiled() -> None:
+    compiled = Compiled(1, False)
+    for number in range(MOST_MARKS - 1):
+        compiled.begin(str(number))
+    with pytest.raises(NotCompiled, match="more than 64 parts"):
+        compiled.begin("last")
