@@ -47,16 +47,10 @@ VIEW = ("keypoints", "world", "rotation", "size", "box", "visible")
 @lru_cache(maxsize=16)
 def view_of(people: int) -> np.dtype[np.void]:
     """Of people before the camera, all of them in one record; see `view_people`."""
-    return np.dtype(
-        [
-            ("keypoints", np.float64, (people, LANDMARKS, 3)),
-            ("world", np.float64, (people, LANDMARKS, 3)),
-            ("rotation", np.float64, (people, 3, 3)),
-            ("size", np.float64, (people,)),
-            ("box", np.float64, (people, 4)),
-            ("visible", np.int64, (people,)),
-        ]
-    )
+    points, one = (people, LANDMARKS, 3), (people,)
+    shapes = points, points, (people, 3, 3), one, (people, 4), one
+    dtypes = [np.float64] * 5 + [np.int64]
+    return np.dtype(list(zip(VIEW, dtypes, shapes, strict=True)))
 
 
 class LandmarkDecoder:

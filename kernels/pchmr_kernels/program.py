@@ -35,6 +35,7 @@ class Program:
         """One more call of `pchmr_<name>`; where its first argument stands, for `put`.
 
         arguments: numbers; C-contiguous arrays, ctypes structures, addresses or None for pointers.
+            They are kept, but not what structures and addresses point to.
 
         Raises: ValueError for a function no program can call, another number of arguments, or an
         array that is not contiguous; TypeError for an argument of another kind.

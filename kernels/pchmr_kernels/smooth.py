@@ -54,7 +54,7 @@ class Filter:
     """
 
     def __init__(self, shape: tuple[int, ...], steps: Steps, *kept: Any) -> None:
-        self._shape, self.steps, self._kept = shape, steps, kept
+        self.shape, self.steps, self._kept = shape, steps, kept
         loaded = functions()
         self._calls = {
             dtype: partial(getattr(loaded, f"pchmr_{name}"), *addresses)
@@ -68,8 +68,8 @@ class Filter:
 
     def __call__(self, t_ns: int, value: npt.NDArray[Any]) -> None:
         """Smooth the array that comes at t_ns. Raises: ValueError for another shape."""
-        if value.shape != self._shape:
-            raise ValueError(f"value is {value.shape}; expected {self._shape}")
+        if value.shape != self.shape:
+            raise ValueError(f"value is {value.shape}; expected {self.shape}")
         time = ctypes.byref(ctypes.c_int64(t_ns))
         if value.flags.carray and (call := self._calls.get(value.dtype)):
             call(time, address(value))

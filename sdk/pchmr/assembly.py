@@ -37,7 +37,7 @@ from .bundle_networks import (
 from .detections import DetectedKeypoints
 from .perceptrons import Perceptrons
 from .stages.base import Stage
-from .stages.blazepose import Detector, PersonFinder, PoseLandmarkStage
+from .stages.blazepose import ON_BOARD, Detector, PersonFinder, PoseLandmarkStage
 from .stages.body import BodyStage, PlaceStage, TemplateStage
 from .stages.calibrate import CalibrateStage, ImageTarget
 from .stages.keypoint_generator import KeypointGenerator
@@ -48,7 +48,7 @@ from .stages.pose3d import CellJoints, CellPlacement, CellTarget, JointTarget
 from .stages.skeletons import JointPlacement, LiftedTarget, LifterInput
 from .stages.view import CropProjection, FrameProjection, GivenVertices, ViewStage
 
-GIVEN = frozenset({"keypoints", "world", "crop_rotation", "crop_size", "box", "visible"})
+GIVEN = frozenset(ON_BOARD)
 """On the board before the first stage: the tracker's landmarks, how each of its crops lies, (P, 4)
 tight upright boxes of the people, pixels, and (P,) how many landmarks are visible."""
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +87,9 @@ class Landmarks:
     def __init__(self, raw: NDArray[np.uint8], roi: Roi) -> None:
         self.raw, self.roi = raw, roi
         self._record = np.ndarray((), person.FOUND, raw)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Landmarks, (self.raw, self.roi)
 
     @classmethod
     def of(

@@ -61,14 +61,15 @@ class BodyModel:
         transforms, coefficients, self.joints = self._pose(rotmats, betas, transl)
         return self._skin(coefficients, transforms, out)
 
-    def compile(self, into: Compiled, rotmats: Float64, betas: Float64) -> Float32:
-        """Record `pose`; where it leaves the vertices. Raises: NotCompiled."""
+    def compile(self, into: Compiled, rotmats: Float64, betas: Float64) -> tuple[Float32, Float64]:
+        """Record `pose`; where it leaves the vertices and the joints. Raises: NotCompiled."""
         if self._weights is None:
             raise NotCompiled("a body of many bones a vertex")
         V, J = self.body.lbs_weights.shape
         transforms = into.array(J, 3, 4, dtype=np.float32)
         coefficients = into.array(self._pose.terms, dtype=np.float32)
-        out = transforms, coefficients, into.array(J, 3)
+        joints = into.array(J, 3)
+        out = transforms, coefficients, joints
         vertices = into.array(V, 3, dtype=np.float32)
         into.call("pose_body_f64", *self._pose.arguments(rotmats, betas, *out))
         into.call(
@@ -76,7 +77,7 @@ class BodyModel:
             *(self._weights.as_c, into.people, J, self._pose.terms, coefficients, self._basis),
             *(transforms, vertices, self._threads),
         )
-        return vertices
+        return vertices, joints
 
     def turned_pose_offsets(self, rotmats: Array, other: Array) -> Float32:
         """(B, V, 3) metres: pose blend shapes of the pose `other` less those of `rotmats`, both

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pchmr_engines.engine import Context
-from pchmr_kernels.person import FOUND, view_of
+from pchmr_kernels.person import FOUND, VIEW, view_of
 from pchmr_kernels.program import Program
 
 from .camera import Camera
@@ -23,7 +23,7 @@ from .executor import Executor, levels_of
 from .meshes import Meshes, MeshMaker
 from .profiling.recorder import Recorder
 from .stages.base import Board, Stage
-from .stages.blazepose import SEEN, LandmarkNetwork, records_of, undistort_keypoints
+from .stages.blazepose import ON_BOARD, SEEN, LandmarkNetwork, records_of, undistort_keypoints
 
 MOST_MARKS = 64
 MOST_COMPILED = 8
@@ -32,6 +32,13 @@ MOST_COMPILED = 8
 
 class NotCompiled(Exception):
     """A stage cannot be compiled, and all of them are to run one by one."""
+
+
+def as_floats(array: np.ndarray) -> np.ndarray:
+    """The array itself. Raises: NotCompiled where it is not float32, or not C-contiguous."""
+    if array.dtype != np.float32 or not array.flags.c_contiguous:
+        raise NotCompiled(f"{array.dtype}, which only a stage by itself converts")
+    return array
 
 
 class Compiled(dict[str, np.ndarray]):
@@ -63,9 +70,8 @@ class Compiled(dict[str, np.ndarray]):
     def _view(self, distortion: bool) -> None:
         """First of all: the tracker's people as `assembly.GIVEN` has them."""
         views = np.zeros((), view_of(self.people))
-        out = [views[name] for name in view_of(self.people).names or ()]
-        names = "keypoints", "world", "crop_rotation", "crop_size", "box", "visible"
-        self.update(zip(names, out, strict=True))
+        out = [views[name] for name in VIEW]
+        self.update(zip(ON_BOARD, out, strict=True))
         given = self.lens, self._frame, self.people, self._found, SEEN
         self.call("view_people_f64", *given, *out)
         if distortion:
@@ -90,11 +96,11 @@ class Compiled(dict[str, np.ndarray]):
         return lambda argument, value: program.put(first + argument, value)
 
     def widened(self, array: np.ndarray) -> np.ndarray:
-        """The float64 copy of a float32 array."""
+        """The float64 copy of a float32 array. Raises: NotCompiled for another dtype."""
         if array.dtype == np.float64:
             return array
         wide = np.zeros(array.shape)
-        self.call("widen_f64", array.size, array, wide)
+        self.call("widen_f64", array.size, as_floats(array), wide)
         return wide
 
     def network(self, context: Context | LandmarkNetwork) -> None:
@@ -157,12 +163,15 @@ class Compiled(dict[str, np.ndarray]):
             self._camera, self._size = board.camera, board.size
             self.lens[:], self._frame[:] = board.camera.lens, board.size
         self._found[:] = records_of(board.found, board.camera)
-        self.t_ns[0], self._board = board.t_ns, board
+        self.t_ns[0] = board.t_ns
         for prepare in self._before:
             prepare(board)
-        for step in self._steps:
-            step()
-        del self._board  # and the image with it
+        self._board = board
+        try:
+            for step in self._steps:
+                step()
+        finally:
+            del self._board  # and the image with it
         return self._times.tolist()
 
 
@@ -179,7 +188,10 @@ def compile_stage(stage: Stage, into: Compiled) -> None:
     """Raises: NotCompiled for one that cannot be."""
     if not isinstance(stage, CompilableStage):
         raise NotCompiled(stage.name)
-    stage.compile(into)
+    try:
+        stage.compile(into)
+    except ValueError as error:  # arrays that do not fit: the stage by itself says so of a frame
+        raise NotCompiled(stage.name) from error
 
 
 def executor_of(
@@ -246,6 +258,7 @@ class CompiledExecutor:
             compiled, meshes = self._of(len(board.rows))
             people = [(row.track, row.epoch) for row in board.rows]
             if compiled is not self._last or people != self._people:
+                self._people = []  # until it is done
                 compiled.follow(board)
                 self._last, self._people = compiled, people
             times = compiled.run(board)

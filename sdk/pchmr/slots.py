@@ -12,7 +12,7 @@ class Slots:
 
     def __init__(self, count: int) -> None:
         self._of_track: dict[int, int] = {}
-        self._epochs = [0] * count
+        self._epochs, self._last = [0] * count, 0
 
     def clear(self) -> None:
         """Whoever is still there starts anew, in another epoch."""
@@ -33,5 +33,6 @@ class Slots:
         free = sorted(set(range(len(self._epochs))) - set(kept.values()))
         new = dict(zip(sorted(living - kept.keys()), free, strict=False))
         for slot in new.values():
-            self._epochs[slot] += 1
+            self._last += 1  # never the same twice: a track may change its slot
+            self._epochs[slot] = self._last
         self._of_track = kept | new

@@ -3,6 +3,7 @@
 import gc
 import weakref
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import fields
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pchmr import Person, Pipeline
+from pchmr.blazepose import Landmarks
 from pchmr.compiled import (
     MOST_COMPILED,
     MOST_MARKS,
@@ -20,7 +22,9 @@ from pchmr.compiled import (
 )
 from pchmr.executor import Executor
 from pchmr.lens import Lens
-from pchmr.stages.base import Board, HostStage
+from pchmr.smoothing import OneEuro, PointFilter
+from pchmr.stages.base import BatchedEngine, Board, HostStage, Row
+from pchmr.stages.smoothed import Smoothed
 from pchmr_engines.errors import PchmrError
 
 Image = NDArray[np.uint8]
@@ -111,6 +115,41 @@ def test_what_cannot_be_compiled_runs_stage_by_stage(load_open: Load) -> None:
     assert isinstance(made(Refusing()), Executor)
     with pytest.raises(PchmrError, match="wait for what no stage gives"):
         executor_of([Plain()], frozenset(), pipeline._meshes, False, False, None)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+@pytest.mark.parametrize("smooth", [False, True])
+def test_networks_of_another_precision_run_stage_by_stage(
+    dtype: type[np.floating], smooth: bool, load_open: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Native code would read their numbers as float32."""
+    arrays_of = BatchedEngine.arrays
+
+    def other(self: BatchedEngine, people: int) -> dict[str, np.ndarray]:
+        arrays = arrays_of(self, people)
+        return {n: a.astype(dtype) if n == "betas" else a for n, a in arrays.items()}
+
+    monkeypatch.setattr(BatchedEngine, "arrays", other)
+    assert isinstance(load_open(smooth=smooth)._executor, Executor)
+
+
+def test_filters_of_other_shapes_are_not_taken_over() -> None:
+    filters = {"betas": lambda shape: PointFilter(shape, OneEuro(1.0, 0.0))}
+    few, many = (Smoothed(Plain(), filters) for _ in range(2))
+    row = Row(0, 0, 7, 0)
+    ((few_of,),) = [own.values() for own in few._filters_of([row], {"betas": np.zeros((1, 5))})]
+    many.take_over([few])
+    ((many_of,),) = [own.values() for own in many._filters_of([row], {"betas": np.zeros((1, 9))})]
+    assert (few_of.shape, many_of.shape) == ((5,), (9,))
+
+
+def test_landmarks_are_copied_whole(load_open: Load, walk: list[Image]) -> None:
+    (tracked,) = load_open()._find(walk[0])
+    copied = deepcopy(tracked.landmarks)
+    copied.keypoints_2d[:] = 7
+    assert (Landmarks(copied.raw, copied.roi).keypoints_2d == 7).all()
+    assert not (tracked.landmarks.keypoints_2d == 7).any()
+    assert copied.roi == tracked.landmarks.roi
 
 
 def test_after_an_error_of_a_network_the_next_frame_is_as_ever(

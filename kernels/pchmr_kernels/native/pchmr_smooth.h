@@ -24,8 +24,8 @@ typedef struct {
     double lag_ms;    /* by how much it lags on a ramp, the mean over N by speed */
 } pchmr_filter;
 
-/* Smooths `values` of the time t_ns (1), of the filter's shape, in place. Where a number of them or of the last answer is not
- * finite the filter begins anew, and they stay as they are. */
+/* Smooths `values`, of the filter's shape and the time t_ns (1), in place. Where a number of them or of
+ * the last answer is not finite the filter begins anew, and they stay as they are. */
 PCHMR_API void pchmr_smooth_f64(pchmr_filter *filter, const int64_t *t_ns, double *values);
 PCHMR_API void pchmr_smooth_f32(pchmr_filter *filter, const int64_t *t_ns, float *values);
 

@@ -40,7 +40,7 @@ class Recorder:
     """Collects spans, some 25 a frame. Threads of one frame may add together.
 
     frame: the number that new spans get. on: whether there are any. Where a GPU and CuPy are there,
-    spans are NVTX ranges too (never executed).
+    spans that it opens are NVTX ranges too (never executed).
     """
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Recorder:
 
     @property
     def spans(self) -> list[Span]:
-        """In the order in which they ended; made here, not while a frame runs."""
+        """A new list of them, which is not made while a frame runs."""
         return [
             Span(kind, name, begin, end, frame, thread)
             for parts, times, frame, thread in self._taken

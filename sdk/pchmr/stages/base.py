@@ -30,7 +30,7 @@ class Row:
     t_ns: int
     track: int
     slot: int
-    epoch: int = 0  # + 1 each time the slot is given to another track
+    epoch: int = 0  # another each time a slot is given to a track
 
 
 class Board(dict[str, np.ndarray]):

@@ -9,7 +9,7 @@ import numpy as np
 
 from pchmr_engines.engine import Context, Engine
 from pchmr_kernels.crops import RegionCrops
-from pchmr_kernels.person import FOUND, view_people
+from pchmr_kernels.person import FOUND, VIEW, view_people
 
 from ..blazepose import (
     Detection,
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 SEEN = 0.5
 """Visibility from which a landmark counts for the box and for validity."""
+
+
+ON_BOARD = ("keypoints", "world", "crop_rotation", "crop_size", "box", "visible")
+"""What `pchmr_kernels.person.VIEW` is called there."""
 
 
 class PersonDetector:
@@ -158,9 +162,7 @@ def view_landmarks(found: Sequence[Landmarks], board: Board) -> np.ndarray:
 def put_landmarks(board: Board) -> None:
     """The board's people onto the board: what the pipeline gives its stages."""
     views = view_landmarks(board.found, board)
-    board["keypoints"], board["world"] = views["keypoints"], views["world"]
-    board["crop_rotation"], board["crop_size"] = views["rotation"], views["size"]
-    board["box"], board["visible"] = views["box"], views["visible"]
+    board.update((name, views[field]) for name, field in zip(ON_BOARD, VIEW, strict=True))
 
 
 class PoseLandmarkStage:

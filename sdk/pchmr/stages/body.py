@@ -52,11 +52,12 @@ class BodyStage:
     def compile(self, into: Compiled) -> None:
         betas = into.widened(into["betas"])
         into.mark("enqueue")
-        vertices = into["vertices"] = self._model.compile(into, into["rotmats"], betas)
+        vertices, joints = self._model.compile(into, into["rotmats"], betas)
         into.mark("collect")
+        into["vertices"], into["pelvis"] = vertices, joints[:, 0]
         for name, skeleton in zip(("source", "landmarks"), self._skeletons, strict=False):
-            joints = into.give(name, len(get_skeleton(skeleton)), 3, dtype=np.float32)
-            into.call("regress_f32", *self._model.regressor(skeleton).arguments(vertices, joints))
+            own = into.give(name, len(get_skeleton(skeleton)), 3, dtype=np.float32)
+            into.call("regress_f32", *self._model.regressor(skeleton).arguments(vertices, own))
 
 
 class PlaceStage(HostStage):
@@ -86,6 +87,7 @@ class PlaceStage(HostStage):
     def compile(self, into: Compiled) -> None:
         if self._points == "pose_landmarks":
             raise NotCompiled(self.name)
+        into.mark("collect")
         points = into.widened(into[self._points])
         out = into.give("translation", 3), into.give("placed", dtype=np.bool_)
         given = into.lens, into.people, points.shape[1], points, into["keypoints"]

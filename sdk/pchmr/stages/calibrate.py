@@ -44,6 +44,7 @@ class ImageTarget(HostStage):
         )
 
     def compile(self, into: Compiled) -> None:
+        into.mark("collect")
         source, root = into["source"], into.array(3)
         joints = source.shape[1]
         given = into.people, joints, 0, source, into["translation"]

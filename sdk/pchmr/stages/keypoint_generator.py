@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pchmr_kernels.native import as_float32
+from pchmr_kernels.native import as_it_is
 from pchmr_kernels.person import pose_rotmats
 
-from ..compiled import Compiled
+from ..compiled import Compiled, as_floats
 from .base import Board, KeypointEngine
 
 
@@ -35,8 +35,8 @@ class KeypointGenerator:
     def compile(self, into: Compiled) -> None:
         arrays = self._network.compile(into, into["keypoints"])
         joints = arrays["rot6d"].shape[1]
-        rot6d = as_float32("rot6d", arrays["rot6d"], (into.people, joints, 6))
+        rot6d = as_it_is("rot6d", arrays["rot6d"], (into.people, joints, 6), "float32")
         rotmats = into.give("rotmats", joints, 3, 3)
         turn = into["crop_rotation"]
         into.call("pose_rotmats_f64", into.people, joints, rot6d, turn, rotmats)
-        into["betas"] = arrays["betas"]
+        into["betas"] = as_floats(arrays["betas"])

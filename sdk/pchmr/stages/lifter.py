@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pchmr_kernels.geometry import project, rotate
-from pchmr_kernels.native import as_float32
+from pchmr_kernels.native import as_it_is
 
 from ..compiled import Compiled
 from .base import Board, KeypointEngine
@@ -77,7 +77,7 @@ class MeshLifter:
 def _compile_rotate(into: Compiled, points: np.ndarray, name: str) -> np.ndarray:
     """Record points (P, N, 3) of the crop's camera as the frame's has them."""
     count = points.shape[1]
-    points = as_float32(name, points, (into.people, count, 3))
+    points = as_it_is(name, points, (into.people, count, 3), "float32")
     turned = into.give(name, count, 3)
     into.call("rotate_f64", into.people, count, points, into["crop_rotation"], turned)
     return turned

@@ -9,7 +9,7 @@ import numpy as np
 from pchmr_kernels.skeletons import Skeleton
 from pchmr_kernels.smooth import Filter
 
-from ..compiled import Compiled, compile_stage
+from ..compiled import Compiled, NotCompiled, compile_stage
 from ..smoothing import BoneFilter, OneEuro, PlaceFilter, PointFilter, RotationFilter
 from .base import Board, Row, Stage, TemporalStage
 
@@ -76,18 +76,21 @@ class Smoothed:
 
     def _begin(self, track: int, arrays: Mapping[str, np.ndarray]) -> dict[str, Filter]:
         """A person's filters: new ones, but for those that were taken over."""
-        before = self._before.pop(track, {})
-        return {
-            name: before.get(name) or make(arrays[name].shape[1:])
-            for name, make in self._filters.items()
-        }
+        before, own = self._before.pop(track, {}), {}
+        for name, make in self._filters.items():
+            known, shape = before.get(name), arrays[name].shape[1:]
+            own[name] = known if known and known.shape == shape else make(shape)
+        return own
 
     def compile(self, into: Compiled) -> None:
         compile_stage(self._stage, into)
         calls = []  # row, name, dtype, and what changes an argument
         for name, make in self._filters.items():
             array = into[name]
-            function, addresses = make(array.shape[1:]).steps[array.dtype]
+            steps = make(array.shape[1:]).steps
+            if array.dtype not in steps:
+                raise NotCompiled(f"{name}, which is {array.dtype}")
+            function, addresses = steps[array.dtype]
             for row in range(into.people):
                 put = into.call(function, *addresses, into.t_ns, array[row])
                 calls.append((row, name, array.dtype, put))
