@@ -221,7 +221,8 @@ def test_people_keep_their_ids_beside_newcomers() -> None:
         nearest = [
             min(people, key=lambda box: abs((box[0] + box[2]) / 2 - roi.center[0])) for roi in rois
         ]
-        return [replace(landmarks_in(box), roi=roi) for box, roi in zip(nearest, rois, strict=True)]
+        seen = zip(nearest, rois, strict=True)
+        return [Landmarks(landmarks_in(box).raw, roi) for box, roi in seen]
 
     tracker = RoiTracker(max_people=8, look_every=5)
     shown = people[:5]
